@@ -1,0 +1,67 @@
+"""Manifests and atomic publishing: a file appears whole under its name or not at all, and says what made it."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from bisift.errors import ContractError, InputError
+
+MANIFEST_NAME = "manifest.json"
+
+
+def file_digest(path: str | Path) -> str:
+    """Return the SHA-256 of a local file in hex, read in blocks."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def value_digest(value: Mapping[str, Any]) -> str:
+    """Return the SHA-256 in hex of a JSON-able mapping, independent of key order."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
+
+
+@contextlib.contextmanager
+def atomic_path(path: str | Path) -> Iterator[Path]:
+    """Yield a temporary path beside `path`; on success flush it to disk and move it onto `path`, else remove it."""
+    final = Path(path)
+    final.parent.mkdir(parents=True, exist_ok=True)
+    temporary = final.with_name(f".{final.name}.{os.getpid()}.tmp")
+    try:
+        yield temporary
+        with open(temporary, "rb+") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, final)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_json(path: str | Path, value: Mapping[str, Any]) -> None:
+    """Write a JSON file atomically, sorted keys, two spaces, one final newline."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def read_json(path: str | Path) -> dict[str, Any]:
+    """Read a JSON object.
+
+    Raises:
+        InputError: the file cannot be opened.
+        ContractError: it holds no JSON object.
+    """
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror or error}") from error
+    try:
+        value = json.loads(text)
+    except ValueError as error:
+        raise ContractError(f"{path}: not valid JSON: {error}") from error
+    if not isinstance(value, dict):
+        raise ContractError(f"{path}: expected a JSON object")
+    return value

@@ -1,0 +1,1 @@
+"""Score, rank and select parallel text. No torch here, ever."""
