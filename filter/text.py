@@ -145,6 +145,8 @@ def mix64(values: U64) -> U64:
 
 _POSITIONS = mix64(np.arange(1, 65, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)) | np.uint64(1)
 
+_DENSE = 24  # code points of a run that are hashed position by position; what is beyond is gathered
+
 
 @dataclass(frozen=True, slots=True)
 class Spans:
@@ -250,19 +252,29 @@ class Text:
 
         Positions beyond 64 reuse their keys, which only makes anagrams 64 letters apart collide.
         """
-        if not spans.start_T.size:
-            return np.zeros(0, dtype=np.uint64)
+        codes_C = self.lower_C if lower else self.codes_C
         length_T = spans.length_T
-        if int(length_T.sum()) == self.codes_C.size:  # runs cover everything: no gather
-            index_R = np.arange(self.codes_C.size, dtype=np.int64)
-        else:
-            index_R = ragged_index(spans.start_T, length_T)
-        first_T = np.zeros(length_T.size, dtype=np.int64)
-        np.cumsum(length_T[:-1], out=first_T[1:])
-        position_R = np.arange(index_R.size, dtype=np.int64) - np.repeat(first_T, length_T)
-        codes_R = (self.lower_C if lower else self.codes_C)[index_R].astype(np.uint64)
-        terms_R = (codes_R + np.uint64(1)) * _POSITIONS[position_R & 63]
-        return mix64(np.add.reduceat(terms_R, first_T))
+        order_T = np.argsort(-np.minimum(length_T, _DENSE).astype(np.int8), kind="stable")  # longest first: radix sort
+        start_T = spans.start_T[order_T]
+        longer_P = np.searchsorted(-length_T[order_T].clip(max=_DENSE), -np.arange(_DENSE))
+        sum_T = np.zeros(length_T.size, dtype=np.uint64)
+        for position, tokens in enumerate(longer_P.tolist()):
+            if not tokens:
+                break
+            term_T = codes_C[start_T[:tokens] + position].astype(np.uint64)
+            term_T += np.uint64(1)
+            term_T *= _POSITIONS[position]
+            sum_T[:tokens] += term_T
+        hash_T = np.empty_like(sum_T)
+        hash_T[order_T] = sum_T
+        long_L = np.flatnonzero(length_T > _DENSE)
+        if long_L.size:
+            rest_L = length_T[long_L] - _DENSE
+            index_R = ragged_index(spans.start_T[long_L] + _DENSE, rest_L)
+            position_R = ragged_index(np.full(long_L.size, _DENSE), rest_L)
+            terms_R = (codes_C[index_R].astype(np.uint64) + np.uint64(1)) * _POSITIONS[position_R & 63]
+            hash_T[long_L] += np.add.reduceat(terms_R, np.cumsum(rest_L) - rest_L)
+        return mix64(hash_T)
 
 
 def ragged_index(start_T: I64, length_T: I64) -> I64:

@@ -1,0 +1,46 @@
+# make demo | test | lint | bench | models: each makes .venv when it is missing and installs what it needs.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+
+.PHONY: demo test lint bench models clean
+
+demo: $(VENV)/.installed-base
+	rm -rf demo-output
+	$(BIN)/python examples/demo.py
+
+test: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	MYPYPATH=benchmarks $(BIN)/mypy examples tests benchmarks/run.py
+
+bench: $(VENV)/.installed-dev
+	$(BIN)/python benchmarks/run.py
+
+models: $(VENV)/.installed-dev
+	$(BIN)/python -m bisift.models.train detector
+	$(BIN)/python -m bisift.models.train quality
+
+clean:
+	rm -rf build dist *.egg-info demo-output .mypy_cache .ruff_cache .pytest_cache .hypothesis
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), "bisift needs Python 3.11 or newer: make PYTHON=python3.12 ..."'
+	$(PYTHON) -m venv $(VENV)
+
+# What is installed is remembered by an empty file, so that the second run starts at once.
+$(VENV)/.installed-base: setup.py pyproject.toml constraints.txt | $(BIN)/python
+	@echo "installing bisift into $(VENV) (about a minute the first time)"
+	$(INSTALL) --editable . Django
+	touch $@
+
+$(VENV)/.installed-dev: setup.py pyproject.toml constraints.txt | $(BIN)/python
+	@echo "installing bisift, Beam, torch and the test tools into $(VENV) (minutes the first time)"
+	$(INSTALL) --editable '.[all,dev]'
+	touch $(VENV)/.installed-base $@

@@ -1,0 +1,385 @@
+"""Trains the lexical-translation table: IBM model 1 in both directions (Brown et al. 1993, section 4.1) by EM.
+
+The unit is a link, a (source word, target word) of one language pair that occurs together in at least MIN_TOGETHER
+sentences. Suffixes: P sentence pairs, T tokens, C cells (a source token and a target token of one pair), K links.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import TypedDict
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from bisift.filter.lexical import FLOOR, LOG_STEP, OOV_IDS, STYLE_STEP, Lexicon, pair_slots, word_slots
+from bisift.filter.text import I64, U8, U64, mix64, ragged_index
+from bisift.models.data import Wmt
+from bisift.models.embeddings import Pieces
+from bisift.models.vocabulary import Corpus, choose
+
+I32 = npt.NDArray[np.int32]
+F64 = npt.NDArray[np.float64]
+
+MIN_TOGETHER = 3
+LEAST_COMPANY = 0.01
+"""Words that meet in a smaller share of the more frequent one's occurrences are no link: chance company."""
+
+MAX_LENGTH = 60  # tokens a side of a training pair; longer ones add cells quadratically and little knowledge
+ITERATIONS = 5
+NULL = 1e-3  # p(word | NULL) inside EM: takes up words that nothing on the other side explains
+STYLE_PRIOR = 4.0  # pseudo-counts that pull machine and human use of a link towards each other
+MACHINE_SAMPLES = 4
+OTHER_SAMPLE = 20_000  # pairs of each corpus beside WMT
+NULL_SHARE = 0.05
+PAIR_BITS = 21
+LEAST_PROBABILITY = 3e-3
+LEAST_COUNT = 0.5
+_COUNTERS = 1 << 26
+_BLOCK = 1 << 25
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Bitext:
+    """P pairs as word ids: ragged rows of ids, the language pair of each as a small integer, and who wrote it.
+
+    `writer_P`: 1 machine, 0 human, -1 unknown or not to be compared.
+    """
+
+    source_ids: I32
+    source_offsets: I64
+    target_ids: I32
+    target_offsets: I64
+    languages_P: I64
+    writer_P: npt.NDArray[np.int8]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Links:
+    """K links with their fitted parameters: ids, p(target | source), p(source | target), log machine / human use."""
+
+    source_K: I32
+    target_K: I32
+    forward_K: F64
+    backward_K: F64
+    style_K: F64
+    count_K: F64
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Trained:
+    """A table, and the vector of each of its word ids, shape (V, D)."""
+
+    lexicon: Lexicon
+    vectors_VD: npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Cells:
+    """Cells of a block of pairs: link, index of the source token, index of the target token."""
+
+    link_C: I32
+    source_C: I32
+    target_C: I32
+
+
+class PairTable(TypedDict):
+    """The arrays of a `Lexicon` that depend on the links."""
+
+    pair_key: npt.NDArray[np.uint16]
+    forward: U8
+    backward: U8
+    style: npt.NDArray[np.int8]
+
+
+def fit(bitext: Bitext) -> Links:
+    """Run EM over `bitext` and return the links of all language pairs; the same words in two pairs are two links."""
+    counter, number, links = _candidates(bitext)
+    parts = list(_cells(bitext, counter, number))
+    del counter, number
+    source_K = np.zeros(links, np.int32)
+    target_K = np.zeros(links, np.int32)
+    language_K = np.zeros(links, np.int64)
+    pair_of_source = np.repeat(np.arange(len(bitext.languages_P), dtype=np.int32), np.diff(bitext.source_offsets))
+    for part in parts:
+        source_K[part.link_C] = bitext.source_ids[part.source_C]
+        target_K[part.link_C] = bitext.target_ids[part.target_C]
+        language_K[part.link_C] = bitext.languages_P[pair_of_source[part.source_C]]
+    given_source_K = _groups(language_K, source_K)
+    forward_K = _expectation_maximisation([(part.link_C, part.target_C) for part in parts], given_source_K)
+    backward_K = _expectation_maximisation(
+        [(part.link_C, part.source_C) for part in parts], _groups(language_K, target_K)
+    )
+    count_K, machine_K, human_K = np.zeros(links), np.zeros(links), np.zeros(links)
+    for part in parts:
+        posterior_C = _posterior(forward_K, part.link_C, part.target_C)
+        writer_C = bitext.writer_P[pair_of_source[part.source_C]]
+        count_K += np.bincount(part.link_C, weights=posterior_C, minlength=links)
+        machine_K += np.bincount(part.link_C, weights=posterior_C * (writer_C == 1), minlength=links)
+        human_K += np.bincount(part.link_C, weights=posterior_C * (writer_C == 0), minlength=links)
+    style_K = _log_ratio(machine_K, human_K, given_source_K)
+    return Links(
+        source_K=source_K,
+        target_K=target_K,
+        forward_K=forward_K,
+        backward_K=backward_K,
+        style_K=style_K,
+        count_K=count_K,
+    )
+
+
+def _blocks(bitext: Bitext) -> Iterator[tuple[I64, I64, I64]]:
+    """Yield the cells of runs of pairs: index of source token, index of target token, pair."""
+    source_P = np.minimum(np.diff(bitext.source_offsets), MAX_LENGTH)
+    target_P = np.minimum(np.diff(bitext.target_offsets), MAX_LENGTH)
+    cells_P = np.cumsum(source_P * target_P)
+    start = 0
+    while start < len(cells_P):
+        before = int(cells_P[start - 1]) if start else 0
+        stop = max(int(np.searchsorted(cells_P, before + _BLOCK, side="right")), start + 1)
+        pairs = np.arange(start, stop)
+        target_T = ragged_index(bitext.target_offsets[pairs], target_P[pairs])
+        pair_T = np.repeat(pairs, target_P[pairs])
+        width_T = source_P[pair_T]
+        target_C = np.repeat(target_T, width_T)
+        pair_C = np.repeat(pair_T, width_T)
+        yield ragged_index(bitext.source_offsets[pair_T], width_T), target_C, pair_C
+        start = stop
+
+
+def _keys(bitext: Bitext, source_C: I64, target_C: I64, pair_C: I64) -> U64:
+    """One 64-bit key a link: language pair, source id, target id (ids need 20 bits)."""
+    language_C = bitext.languages_P[pair_C].astype(np.uint64)
+    source_part = bitext.source_ids[source_C].astype(np.uint64) << np.uint64(20)
+    key_C: U64 = np.bitwise_or(language_C << np.uint64(40), source_part)
+    key_C |= bitext.target_ids[target_C].astype(np.uint64)
+    return key_C
+
+
+def _candidates(bitext: Bitext) -> tuple[I32, I32, int]:
+    """Count the hashed links and number those that occur often enough: counter and link by slot (-1: none), links."""
+    counter = np.zeros(_COUNTERS, dtype=np.int32)
+    for source_C, target_C, pair_C in _blocks(bitext):
+        usable = np.flatnonzero((bitext.source_ids[source_C] > OOV_IDS) & (bitext.target_ids[target_C] > OOV_IDS))
+        slot_C = _slots(bitext, source_C[usable], target_C[usable], pair_C[usable])
+        np.add.at(counter, slot_C, np.int32(1))
+    chosen = np.flatnonzero(counter >= MIN_TOGETHER)
+    number = np.full(_COUNTERS, -1, dtype=np.int32)
+    number[chosen] = np.arange(len(chosen), dtype=np.int32)
+    return counter, number, len(chosen)
+
+
+def _cells(bitext: Bitext, counter: I32, number: I32) -> Iterator[Cells]:
+    """Yield, block by block, the cells whose two words keep company often enough."""
+    source_seen = _occurrences(bitext.source_ids, bitext.source_offsets, bitext.languages_P)
+    target_seen = _occurrences(bitext.target_ids, bitext.target_offsets, bitext.languages_P)
+    for source_C, target_C, pair_C in _blocks(bitext):
+        usable = np.flatnonzero((bitext.source_ids[source_C] > OOV_IDS) & (bitext.target_ids[target_C] > OOV_IDS))
+        source_C, target_C, pair_C = source_C[usable], target_C[usable], pair_C[usable]
+        slot_C = _slots(bitext, source_C, target_C, pair_C)
+        link_C = number[slot_C]
+        often = np.maximum(source_seen[source_C], target_seen[target_C])
+        kept = np.flatnonzero((link_C >= 0) & (counter[slot_C] >= LEAST_COMPANY * often))
+        yield Cells(
+            link_C=link_C[kept],
+            source_C=source_C[kept].astype(np.int32),
+            target_C=target_C[kept].astype(np.int32),
+        )
+
+
+def _slots(bitext: Bitext, source_C: I64, target_C: I64, pair_C: I64) -> I64:
+    keys = mix64(_keys(bitext, source_C, target_C, pair_C))
+    slot_C: I64 = (keys & np.uint64(_COUNTERS - 1)).astype(np.int64)
+    return slot_C
+
+
+def _occurrences(ids: I32, offsets: I64, languages_P: I64) -> I64:
+    """How often each token's word occurs in its language pair; shape of `ids`."""
+    language = np.repeat(languages_P, np.diff(offsets))
+    _, word, count = np.unique(language << 20 | ids, return_inverse=True, return_counts=True)
+    seen: I64 = count[word]
+    return seen
+
+
+def _groups(language_K: I64, word_K: I32) -> I64:
+    groups: I64 = np.unique(language_K << 20 | word_K, return_inverse=True)[1].astype(np.int64)
+    return groups
+
+
+def _expectation_maximisation(parts: list[tuple[I32, I32]], given_K: I64) -> F64:
+    """p(word | given word) of each link, starting uniform within each given word.
+
+    `parts`: link and explained token of each cell; all cells of a token are in one part.
+    """
+    fertility = np.bincount(given_K)
+    probability_K = 1.0 / fertility[given_K]
+    for _ in range(ITERATIONS):
+        count_K = np.zeros(len(given_K))
+        for link_C, explained_C in parts:
+            weight_C = _posterior(probability_K, link_C, explained_C)
+            count_K += np.bincount(link_C, weights=weight_C, minlength=len(given_K))
+        total_G = np.bincount(given_K, weights=count_K)
+        probability_K = count_K / np.maximum(total_G[given_K], 1e-12)
+    return probability_K
+
+
+def _posterior(probability_K: F64, link_C: I32, explained_C: I32) -> F64:
+    """Probability that each cell is the one that explains its token."""
+    weight_C = probability_K[link_C]
+    token_C = explained_C - (explained_C.min() if explained_C.size else 0)
+    posterior_C: F64 = weight_C / (np.bincount(token_C, weights=weight_C)[token_C] + NULL)
+    return posterior_C
+
+
+def _log_ratio(machine_K: F64, human_K: F64, given_K: I64) -> F64:
+    """Smoothed log of a link's share in machine use over its share in human use of the given word."""
+    machine_G = np.bincount(given_K, weights=machine_K)[given_K]
+    human_G = np.bincount(given_K, weights=human_K)[given_K]
+    pooled_K = (machine_K + human_K) / np.maximum(machine_G + human_G, 1e-9)
+    machine_share = (machine_K + STYLE_PRIOR * pooled_K) / (machine_G + STYLE_PRIOR)
+    human_share = (human_K + STYLE_PRIOR * pooled_K) / (human_G + STYLE_PRIOR)
+    ratio_K: F64 = np.log((machine_share + 1e-9) / (human_share + 1e-9))
+    return ratio_K
+
+
+def encode_log(probability: F64) -> U8:
+    """Quantise probabilities to the codes of `Lexicon.forward`."""
+    code: U8 = np.clip(np.rint(-np.log(np.maximum(probability, FLOOR)) / LOG_STEP), 0, 255).astype(np.uint8)
+    return code
+
+
+def pair_table(links: Links, *, bits: int = PAIR_BITS) -> PairTable:
+    """Hash the best links into the four pair arrays of a `Lexicon`.
+
+    Where two links fall on one slot (the same words in two language pairs always do), the more useful one stays: count
+    times the stronger probability.
+    """
+    size = 1 << bits
+    strongest_K = np.maximum(links.forward_K, links.backward_K)
+    kept = np.flatnonzero((strongest_K > LEAST_PROBABILITY) & (links.count_K > LEAST_COUNT))
+    useful = links.count_K[kept] * strongest_K[kept]
+    order = kept[np.argsort(useful, kind="stable")]  # the last writer of a slot wins
+    slot, fingerprint = pair_slots(links.source_K[order], links.target_K[order], size)
+    table = PairTable(
+        pair_key=np.zeros(size, np.uint16),
+        forward=np.full(size, 255, np.uint8),
+        backward=np.full(size, 255, np.uint8),
+        style=np.zeros(size, np.int8),
+    )
+    table["pair_key"][slot] = fingerprint
+    table["forward"][slot] = encode_log(links.forward_K[order])
+    table["backward"][slot] = encode_log(links.backward_K[order])
+    table["style"][slot] = np.clip(np.rint(links.style_K[order] / STYLE_STEP), -127, 127).astype(np.int8)
+    return table
+
+
+def hash_vocabulary(vocabulary: U64) -> tuple[npt.NDArray[np.uint32], I32]:
+    """Place each word (id > OOV_IDS) in one of its two slots by cuckoo hashing (Pagh and Rodler 2004)."""
+    words = vocabulary[OOV_IDS + 1 :]
+    size = 1 << int(np.ceil(np.log2(max(2.2 * len(words), 16))))
+    first, second = (slot.tolist() for slot in word_slots(words, size))
+    owner = [-1] * size
+    for word in range(len(words)):
+        current, slot = word, first[word]
+        for _ in range(500):
+            current, owner[slot] = owner[slot], current
+            if current < 0:
+                break
+            slot = second[current] if slot == first[current] else first[current]
+    owner_S = np.array(owner)
+    filled = owner_S >= 0
+    word_key = np.zeros(size, np.uint32)
+    word_id = np.zeros(size, np.int32)
+    word_key[filled] = (words[owner_S[filled]] >> np.uint64(32)).astype(np.uint32)
+    word_id[filled] = owner_S[filled] + OOV_IDS + 1
+    return word_key, word_id
+
+
+def train(wmt: Wmt, others: Iterable[tuple[str, pa.Array, pa.Array]], pieces: Pieces | None, seed: int) -> Trained:
+    """Train vocabulary, vectors and table on the training part of `wmt` and on `others` (pair, sources, targets)."""
+    rng = np.random.default_rng(seed)
+    corpus = Corpus()
+    rows = sample_rows(wmt, wmt.train_S, rng)
+    names: list[str] = sorted(set(wmt.pair_S))
+    source_hash, source_offsets = corpus.add(wmt.source.take(pa.array(wmt.source_R[rows])))
+    target_hash, target_offsets = corpus.add(wmt.target.take(pa.array(rows)))
+    sources, targets = [(source_hash, np.diff(source_offsets))], [(target_hash, np.diff(target_offsets))]
+    languages = [np.array([names.index(pair) for pair in wmt.pair_S])[wmt.source_R[rows]]]
+    writers = [np.where(wmt.human_R[rows], 0, 1)]
+    for pair, source, target in others:
+        sampled = pa.array(np.sort(rng.permutation(len(source))[:OTHER_SAMPLE]))
+        source, target = source.take(sampled), target.take(sampled)
+        if pair not in names:
+            names.append(pair)
+        for side, column in ((sources, source), (targets, target)):
+            hashes, offsets = corpus.add(column)
+            side.append((hashes, np.diff(offsets)))
+        languages.append(np.full(len(source), names.index(pair)))
+        writers.append(np.full(len(source), -1))
+    vocabulary, vectors = choose(corpus, pieces, rng)
+    word_key, word_id = hash_vocabulary(vocabulary)
+    empty = np.full(len(vocabulary), 255, np.uint8)
+    none = PairTable(
+        pair_key=np.zeros(1, np.uint16),
+        forward=np.zeros(1, np.uint8),
+        backward=np.zeros(1, np.uint8),
+        style=np.zeros(1, np.int8),
+    )
+    lexicon = Lexicon(word_key=word_key, word_id=word_id, null_forward=empty, null_backward=empty, **none)
+    bitext = Bitext(
+        source_ids=lexicon.word_ids(np.concatenate([hashes for hashes, _ in sources])),
+        source_offsets=_offsets(np.concatenate([counts for _, counts in sources])),
+        target_ids=lexicon.word_ids(np.concatenate([hashes for hashes, _ in targets])),
+        target_offsets=_offsets(np.concatenate([counts for _, counts in targets])),
+        languages_P=np.concatenate(languages).astype(np.int64),
+        writer_P=np.concatenate(writers).astype(np.int8),
+    )
+    full = dataclasses.replace(
+        lexicon,
+        null_forward=encode_log(_null(bitext.target_ids, len(vocabulary))),
+        null_backward=encode_log(_null(bitext.source_ids, len(vocabulary))),
+        **pair_table(fit(bitext)),
+    )
+    return Trained(lexicon=full, vectors_VD=vectors)
+
+
+def refit(lexicon: Lexicon, wmt: Wmt, mask_S: npt.NDArray[np.bool_], seed: int) -> Lexicon:
+    """The same vocabulary with a table trained on the WMT segments of `mask_S` alone: for cross-fitting."""
+    rows = sample_rows(wmt, mask_S, np.random.default_rng(seed))
+    corpus = Corpus()
+    source_hash, source_offsets = corpus.add(wmt.source.take(pa.array(wmt.source_R[rows])))
+    target_hash, target_offsets = corpus.add(wmt.target.take(pa.array(rows)))
+    language_S = np.unique(wmt.pair_S.astype(str), return_inverse=True)[1]
+    bitext = Bitext(
+        source_ids=lexicon.word_ids(source_hash),
+        source_offsets=source_offsets,
+        target_ids=lexicon.word_ids(target_hash),
+        target_offsets=target_offsets,
+        languages_P=language_S[wmt.source_R[rows]].astype(np.int64),
+        writer_P=np.where(wmt.human_R[rows], 0, 1).astype(np.int8),
+    )
+    return dataclasses.replace(lexicon, **pair_table(fit(bitext)))
+
+
+def sample_rows(wmt: Wmt, mask_S: npt.NDArray[np.bool_], rng: np.random.Generator) -> I64:
+    """All human and at most MACHINE_SAMPLES machine translations of each chosen source, without held-out generators."""
+    rows = np.flatnonzero(mask_S[wmt.source_R] & ~wmt.held_R)
+    machine = rng.permutation(rows[~wmt.human_R[rows]])
+    machine = machine[np.argsort(wmt.source_R[machine], kind="stable")]
+    source = wmt.source_R[machine]
+    first = np.searchsorted(source, source)
+    sampled = machine[np.arange(len(machine)) - first < MACHINE_SAMPLES]
+    return np.sort(np.concatenate([rows[wmt.human_R[rows]], sampled]))
+
+
+def _null(ids: I32, size: int) -> F64:
+    """p(word | NULL): a small share of the word's frequency, so that a real link always explains more."""
+    share: F64 = NULL_SHARE * np.bincount(ids, minlength=size) / len(ids) + FLOOR
+    return share
+
+
+def _offsets(counts: I64) -> I64:
+    return np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
