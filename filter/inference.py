@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -184,6 +184,8 @@ class Scorer:
     ) -> Scorer:
         """Load detector, quality and lexical table: the shipped ones, or the files that `models` names by kind.
 
+        Without quality weights, shipped or given, quality is null.
+
         Args:
             models: kind (`detector`, `quality`, `lexical`) to file.
             prior: share of machine translations expected before the text is seen; 0.5 when None.
@@ -196,11 +198,9 @@ class Scorer:
         prior = 0.5 if prior is None else prior
         if not 0 < prior < 1:
             raise ConfigError(f"the prior is {prior}: it must lie between 0 and 1, both excluded")
-        given: dict[str, Any] = dict(models or {})
-        kinds = [kind for kind in registry.KINDS if kind != "quality" or kind in given or registry.shipped(kind)]
-        found = {kind: registry.resolve(kind, given.pop(kind, None)) for kind in kinds}
-        for kind in given:
-            registry.resolve(kind)  # raises: no such kind
+        given = dict(models or {})
+        kinds = dict.fromkeys(("detector", "lexical", *registry.shipped(), *given))
+        found = {kind: registry.resolve(kind, given.get(kind)) for kind in kinds}
         for model in found.values():
             wanted = model.metadata.get("lexical_digest", found["lexical"].digest)
             if wanted != found["lexical"].digest:

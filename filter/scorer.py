@@ -56,7 +56,7 @@ class ChunkScorer:
         columns = {name: features.column(name) for name in features.column_names}
         if scores is not None:
             columns |= {name: scores.column(name) for name in scores.column_names if name != "evidence"}
-        columns["failed_rules"] = pa.array(judge(features, scores, self.settings.profile), pa.uint64())
+        columns["failed_rules"] = pa.array(judge(features, scores, self.settings.profile, pairs), pa.uint64())
         columns[SOURCE_KEY] = text_keys(pairs.column("source"))
         columns[TARGET_KEY] = text_keys(pairs.column("target"))
         columns[DOCUMENT_KEY] = text_keys(pairs.column("document_id"))
@@ -70,6 +70,6 @@ def text_keys(column: pa.ChunkedArray) -> pa.Array:
     """Hash each text to 64 bits (xxh3_64 of its UTF-8); null stays null."""
     digest = xxhash.xxh3_64_intdigest
     texts = column.to_pylist()
-    keys = np.fromiter((digest(text) if text is not None else 0 for text in texts), np.uint64, len(texts))
+    keys = np.fromiter((digest(text.encode()) if text is not None else 0 for text in texts), np.uint64, len(texts))
     mask = np.fromiter((text is None for text in texts), bool, len(texts)) if column.null_count else None
     return pa.array(keys, mask=mask)

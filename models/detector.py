@@ -184,6 +184,7 @@ class Examples:
 def train_aligner(examples: Examples, vectors_VD: F32, contrasts: Contrasts, settings: Settings) -> Detector:
     """Train on contrasts of alike length; the rate rises over 100 steps and then falls linearly."""
     torch.manual_seed(settings.seed)
+    torch.set_num_threads(1)  # sums in one order, so that a seed means one result
     rng = np.random.default_rng(settings.seed)
     detector = Detector(vectors_VD, len(FEATURE_NAMES))
     dense = list(detector.aligner.parameters())

@@ -59,24 +59,30 @@ def resolve(kind: str, file: str | Path | None = None) -> Model:
     return Model(kind=kind, path=path, digest=digest, metadata=metadata)
 
 
-def shipped(kind: str) -> bool:
-    """Say whether weights of this kind lie beside this module."""
-    return (WEIGHTS / SHIPPED[kind]).exists()
+def shipped() -> tuple[str, ...]:
+    """The kinds whose weights `digests.json` lists: each of them must be there."""
+    digests = _digests()
+    return tuple(kind for kind in KINDS if SHIPPED[kind] in digests)
 
 
-def listed(name: str, weights: Path = WEIGHTS) -> str:
+def listed(name: str) -> str:
     """Return the listed SHA-256 of a shipped file.
 
     Raises:
         ModelError: the list is missing or does not name the file.
     """
-    try:
-        digests = json.loads((weights / DIGESTS).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{weights / DIGESTS}: unreadable list of digests: {error}") from error
+    digests = _digests()
     if name not in digests:
-        raise ModelError(f"{weights / DIGESTS}: does not list {name}")
-    return str(digests[name])
+        raise ModelError(f"{WEIGHTS / DIGESTS}: does not list {name}")
+    return digests[name]
+
+
+def _digests() -> dict[str, str]:
+    try:
+        values: dict[str, str] = json.loads((WEIGHTS / DIGESTS).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{WEIGHTS / DIGESTS}: unreadable list of digests: {error}") from error
+    return values
 
 
 def onnx_metadata(content: bytes, path: Path) -> dict[str, str]:
