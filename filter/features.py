@@ -15,7 +15,7 @@ from rapidfuzz.process import cpdist
 
 from bisift.contract import FEATURES
 from bisift.filter.langid import identify
-from bisift.filter.text import DIGIT, HAN, KANA, LETTER, MARK, PUNCTUATION, SPACE, SYMBOL, I64, Text
+from bisift.filter.text import DIGIT, HAN, I64, KANA, LETTER, MARK, PUNCTUATION, SPACE, SYMBOL, Text
 
 F32 = npt.NDArray[np.float32]
 
@@ -120,9 +120,7 @@ def _holds(sides: Sides, signs: Sequence[str]) -> Callable[[int], bool]:
     return lambda i: any(sign in sides.sources[i] or sign in sides.targets[i] for sign in signs)
 
 
-def _match(
-    sides: Sides, wanted: Callable[[int], bool], pattern: re.Pattern[str], normal: Callable[[str], str]
-) -> F32:
+def _match(sides: Sides, wanted: Callable[[int], bool], pattern: re.Pattern[str], normal: Callable[[str], str]) -> F32:
     """Shared items over the larger count, as multisets; 1 where neither side has any."""
     out = np.ones(len(sides.sources), dtype=np.float32)
     for i in range(len(out)):

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 import xxhash
+
 from bisift.filter.features import Sides, measure
 from bisift.filter.inference import Scorer
 from bisift.filter.profile import Profile

@@ -248,9 +248,7 @@ def test_a_finished_run_says_so(engine: Engine) -> None:
     engine.result = dataclasses.replace(RESULT, already_done=True)
     result = run("score", "a", "-o", "b")
     assert result.exit_code == 0
-    assert result.stderr == (
-        "out.parquet is finished and would be the same: nothing to do (--restart makes it anew)\n"
-    )
+    assert result.stderr == ("out.parquet is finished and would be the same: nothing to do (--restart makes it anew)\n")
 
 
 def test_json_is_one_object_on_stdout(engine: Engine) -> None:
