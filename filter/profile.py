@@ -41,10 +41,7 @@ class Profile:
 
     def to_yaml(self) -> str:
         """The profile as a commented YAML file that loads back to the same digest."""
-        lines = [
-            "# Rules in the order in which they judge: a number is the threshold, off switches a rule off.",
-            "rules:",
-        ]
+        lines = ["# Rules in the order in which they judge: a number is the threshold, off switches one off.", "rules:"]
         for rule in RULES:
             value = self.thresholds[rule.id]
             text = "off" if value is None else f"{value:g}"

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 import bisift
-from bisift.contract import CONTRACT_VERSION, SCORED, with_provenance
+from bisift.contract import CONTRACT_VERSION, PAIR, SCORED, conform, with_provenance
 from bisift.errors import ConfigError, InputError
 from bisift.filter.finishing import finished
 from bisift.filter.parts import Header, State, disk_errors, headers, read_part, write_part
@@ -112,13 +112,7 @@ def score_files(
         ModelError: weights are missing or damaged.
     """
     began = time.monotonic()
-    settings = ScorerSettings(
-        profile=load_profile(options.profile, disable=options.disable),
-        use_models=options.use_models,
-        models=options.models,
-        device=options.device,
-        prior=options.prior,
-    )
+    settings = _settings(options)
     origins = expand(inputs, options.read)
     places = _Places.of(output, options.rejects)
     chunk_scorer = ChunkScorer(settings)
@@ -156,25 +150,34 @@ def score(tables: Iterable[pa.Table] | Sequence[str], options: ScoreOptions | No
 
     Raises as `score_files` does; a table that does not conform to PAIR is a ContractError.
     """
-    from bisift.contract import PAIR, conform
-
     options = options or ScoreOptions()
-    settings = ScorerSettings(
+    return score_tables(tables, options, _settings(options))
+
+
+def score_tables(
+    tables: Iterable[pa.Table] | Sequence[str], options: ScoreOptions, settings: ScorerSettings
+) -> Iterator[pa.Table]:
+    """Score as `score` does, with settings that are loaded already."""
+    scorer = ChunkScorer(settings)
+    with tempfile.TemporaryDirectory(prefix="bisift-") as folder, State(Path(folder), {}, restart=True) as state:
+        paths = [item for item in tables if isinstance(item, str)] if isinstance(tables, Sequence) else []
+        if paths:
+            _score_parts(state, expand(paths, options.read), settings, scorer, options, None)
+        else:
+            for number, table in enumerate(tables):
+                scored = scorer.score(conform(table, PAIR))
+                write_part(state.path(number), scored, Header(0, 0, table.num_rows, ()).to_json())
+        yield from finished(state.parts(), settings.profile, scorer.scorer)
+
+
+def _settings(options: ScoreOptions) -> ScorerSettings:
+    return ScorerSettings(
         profile=load_profile(options.profile, disable=options.disable),
         use_models=options.use_models,
         models=options.models,
         device=options.device,
         prior=options.prior,
     )
-    scorer = ChunkScorer(settings)
-    with tempfile.TemporaryDirectory(prefix="bisift-") as folder, State(Path(folder), {}, restart=True) as state:
-        if isinstance(tables, Sequence):
-            _score_parts(state, expand(tables, options.read), settings, scorer, options, None)
-        else:
-            for number, table in enumerate(tables):
-                scored = scorer.score(conform(table, PAIR))
-                write_part(state.path(number), scored, Header(0, 0, table.num_rows, ()).to_json())
-        yield from finished(state.parts(), settings.profile, scorer.scorer)
 
 
 def _identity(
@@ -288,16 +291,17 @@ def _score_parts(
     return resumed
 
 
-def _worker(settings: ScorerSettings) -> Callable[[bytes, bytes, str], None]:
+def _worker(settings: ScorerSettings) -> Callable[[bytes, bytes, str], int]:
     pa.set_cpu_count(1)
     scorer = ChunkScorer(settings)
     return lambda pairs, header, path: _score_part(scorer, pairs, header, path)
 
 
-def _score_part(scorer: ChunkScorer, pairs: bytes, header: bytes, path: str) -> None:
+def _score_part(scorer: ChunkScorer, pairs: bytes, header: bytes, path: str) -> int:
     table = pa.ipc.open_stream(pa.py_buffer(pairs)).read_all()
     with disk_errors(path):
         write_part(Path(path), scorer.score(table), header)
+    return table.num_rows
 
 
 def _to_bytes(table: pa.Table) -> bytes:

@@ -15,7 +15,7 @@ for _power, _letter in enumerate("KMGT", start=1):
     UNITS[f"{_letter}iB"] = 1024**_power
 
 
-class Size(click.ParamType):
+class Size(click.ParamType):  # type: ignore[type-arg, unused-ignore]
     """A number of bytes with its unit, such as 512MiB or 1.5GiB; KB and MB are powers of 1000, KiB and MiB of 1024."""
 
     name = "size"
@@ -32,7 +32,7 @@ class Size(click.ParamType):
         return size
 
 
-class NamedFile(click.ParamType):
+class NamedFile(click.ParamType):  # type: ignore[type-arg, unused-ignore]
     """NAME=FILE: a model's name and the file to take it from."""
 
     name = "name=file"
@@ -49,7 +49,7 @@ class NamedFile(click.ParamType):
         return [CompletionItem(incomplete, type="file")]
 
 
-class Share(click.ParamType):
+class Share(click.ParamType):  # type: ignore[type-arg, unused-ignore]
     """NAME=0.3: a generator and its share, a finite number above 0. The last `=` parts them: names may be paths."""
 
     name = "name=share"
@@ -64,7 +64,7 @@ class Share(click.ParamType):
         return name, share
 
 
-class Probability(click.ParamType):
+class Probability(click.ParamType):  # type: ignore[type-arg, unused-ignore]
     """A number above 0 and below 1."""
 
     name = "probability"
@@ -76,7 +76,7 @@ class Probability(click.ParamType):
         return number
 
 
-class Place(click.ParamType):
+class Place(click.ParamType):  # type: ignore[type-arg, unused-ignore]
     """A path, glob or URI, or `-`; not checked here, since only the reader knows what it may be."""
 
     name = "path"
@@ -85,7 +85,7 @@ class Place(click.ParamType):
         return [CompletionItem(incomplete, type="file")]
 
 
-class RuleId(click.ParamType):
+class RuleId(click.ParamType):  # type: ignore[type-arg, unused-ignore]
     """The id of a rule; the profile checks it, the shell completes it."""
 
     name = "rule"

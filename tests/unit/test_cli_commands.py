@@ -52,7 +52,7 @@ class Engine:
     error: BaseException | None = None
     inputs: Sequence[str] = ()
     output: str = ""
-    options: ScoreOptions = ScoreOptions()
+    options: ScoreOptions = ScoreOptions()  # noqa: RUF009 - frozen
 
     def __call__(
         self,

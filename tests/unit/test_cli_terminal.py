@@ -100,7 +100,7 @@ def test_a_stderr_that_went_away_ends_nothing() -> None:
     os.close(reader)
     stream = os.fdopen(writer, "w")
     Terminal(stream, {}).line("nobody reads this")
-    with pytest.raises(BrokenPipeError):  # the stream really is broken
+    with pytest.raises(BrokenPipeError):  # noqa: PT012 - the stream really is broken
         stream.write("x")
         stream.flush()
     with pytest.raises(BrokenPipeError):
