@@ -26,7 +26,7 @@ INPUTS = ("source_ids", "target_ids", "features")
 of its `feature_names`)."""
 
 WIDTHS = (8, 16, 24, 32, 48, 64, 96, 128)
-SLICE_TOKENS = 8192
+SLICE_TOKENS = 4096
 
 _MARKS = {
     "comma": ",،、，،",

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from bisift.contract import FEATURES, PAIR
 from bisift.errors import InputError
 from bisift.filter.profile import Profile
-from bisift.filter.rules import RULES
+from bisift.filter.rules import RULES, Rule
 from bisift.filter.scored import open_scored
 from bisift.filter.scorer import ScorerSettings
 from bisift.filter.scoring import ScoreOptions, score_tables
@@ -92,7 +92,9 @@ def _explain(value: dict[str, Any], profile: Profile) -> Explanation:
     failed = int(value["failed_rules"])
     measurements = []
     for feature in FEATURES:
-        readers = [(bit, rule) for bit, rule in enumerate(RULES) if feature.name in rule.columns]
+        readers: list[tuple[int, Rule | None]] = [
+            (bit, rule) for bit, rule in enumerate(RULES) if feature.name in rule.columns
+        ]
         for bit, rule in readers or [(0, None)]:
             if rule is None:
                 measurements.append(Measurement(feature.name, value[feature.name], None, None, None))

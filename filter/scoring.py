@@ -16,7 +16,6 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-import bisift
 from bisift.contract import CONTRACT_VERSION, PAIR, SCORED, conform, with_provenance
 from bisift.errors import ConfigError, InputError
 from bisift.filter.finishing import finished
@@ -191,7 +190,6 @@ def _identity(
     read_options["keep_columns"] = list(options.read.keep_columns)
     return {
         "contract": CONTRACT_VERSION,
-        "version": bisift.__version__,
         "inputs": [origin.identity for origin in origins],
         "read": read_options,
         "profile": settings.profile.digest,
@@ -301,7 +299,7 @@ def _score_part(scorer: ChunkScorer, pairs: bytes, header: bytes, path: str) -> 
     table = pa.ipc.open_stream(pa.py_buffer(pairs)).read_all()
     with disk_errors(path):
         write_part(Path(path), scorer.score(table), header)
-    return table.num_rows
+    return int(table.num_rows)
 
 
 def _to_bytes(table: pa.Table) -> bytes:
