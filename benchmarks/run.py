@@ -10,10 +10,8 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from bench.language import language
 from bench.measure import BenchmarkError
 from bench.ranking import rank
-from bench.reading import readers
 from bench.results import DOCS, RESULTS, Figure, append, record, write_docs
 from bench.scoring import full, large, rules, workers
 from bench.startup import startup
@@ -24,8 +22,6 @@ BENCHMARKS: dict[str, Callable[[Workspace], list[Figure]]] = {
     "workers": workers,
     "full": full,
     "rules": rules,
-    "language": language,
-    "readers": readers,
     "rank": rank,
     "large": large,
 }

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from bisift.errors import ModelError
-from bisift.filter.lexical import STATISTICS, Lexicon, Words, padded
+from bisift.filter.lexical import MAX_TOKENS, STATISTICS, Lexicon, Words, padded
 from bisift.filter.ngrams import language_salt, ngram_sums
 from bisift.filter.text import DIGIT, I64, LETTER, Text
 
@@ -25,7 +25,7 @@ INPUTS = ("source_ids", "target_ids", "features")
 """What a model may name as inputs: word ids (int32, B × L, 0 is padding) and row features (float32, B × F, in the order
 of its `feature_names`)."""
 
-WIDTHS = (8, 16, 24, 32, 48, 64, 96, 128)
+WIDTHS = (8, 16, 24, 32, 48, 64, MAX_TOKENS)
 SLICE_TOKENS = 4096
 
 _MARKS = {

@@ -26,8 +26,8 @@ F32 = npt.NDArray[np.float32]
 F64 = npt.NDArray[np.float64]
 Bool = npt.NDArray[np.bool_]
 
-MAX_TOKENS = 256
-"""Tokens of a side beyond these are not looked up, so that one long row stays cheap."""
+MAX_TOKENS = 96
+"""Tokens of a side beyond these are not looked at: cells grow with their square, and more tell little more."""
 
 OOV_IDS = 1024
 """Word ids 1..OOV_IDS stand for words outside the vocabulary, by their hash; 0 is padding."""
