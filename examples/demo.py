@@ -123,7 +123,7 @@ def _shown(path: Path) -> Path:
 
 
 def summary(output: Path) -> str:
-    """Say what the demo's run in `output` did: counts, reasons, rejects, most human-like and most machine-like pairs."""
+    """Say what the demo's run in `output` did: counts, reasons, rejects, the most human- and machine-like pairs."""
     rows = json.loads((output / "ranked" / "manifest.json").read_text(encoding="utf-8"))["rows"]
     shards = sorted((output / "ranked").glob("shard-*.parquet"))
     ranked = pa.concat_tables(pq.read_table(shard) for shard in shards)
