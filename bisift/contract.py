@@ -34,48 +34,100 @@ class Feature:
     help: str
 
 
-def _count(name: str, help: str) -> Feature:
-    return Feature(name=name, type=pa.int32(), help=help)
+def _column(type: pa.DataType, name: str, help: str) -> tuple[Feature, ...]:
+    return (Feature(name=name, type=type, help=help),)
 
 
-def _ratio(name: str, help: str) -> Feature:
-    return Feature(name=name, type=pa.float32(), help=help)
+def _sides(type: pa.DataType, name: str, help: str) -> tuple[Feature, ...]:
+    return (
+        Feature(name=f"source_{name}", type=type, help=f"source: {help}"),
+        Feature(name=f"target_{name}", type=type, help=f"target: {help}"),
+    )
 
 
-def _text(name: str, help: str) -> Feature:
-    return Feature(name=name, type=pa.string(), help=help)
+_I32, _F32 = pa.int32(), pa.float32()
 
-
+# A share is 0..1. A difference is log(1 + target's count) - log(1 + source's count): 0 where the sides agree. Columns
+# without a side hold the worse of both where they count defects. Null only where a value is undefined.
+# Width-weighted: a Han letter counts as three code points, kana and Hangul as two.
 FEATURES: tuple[Feature, ...] = (
-    _count("source_chars", "code points of the source"),
-    _count("target_chars", "code points of the target"),
-    _count("source_words", "words of the source: runs without white space; a Han, kana or Thai letter each"),
-    _count("target_words", "words of the target, counted likewise"),
-    _count("source_longest_word", "code points of the longest run without white space (Han, kana, Thai: 1)"),
-    _count("target_longest_word", "the same of the target"),
-    _ratio("length_ratio", "longer over shorter side, (a + 15) / (b + 15); code points, Han and kana counted thrice"),
-    _ratio("source_letters", "share of letters and marks among the code points that are not white space"),
-    _ratio("target_letters", "the same of the target"),
-    _ratio("source_digits", "share of digits among the code points that are not white space"),
-    _ratio("target_digits", "the same of the target"),
-    _ratio("source_punctuation", "share of punctuation and symbols among the code points that are not white space"),
-    _ratio("target_punctuation", "the same of the target"),
-    _ratio("copy_similarity", "1 - normalised Indel distance of the lower-cased sides, first 1,000 code points"),
-    _ratio("number_match", "shared numbers over the larger count (multisets of digit runs); 1 without numbers"),
-    _ratio("url_match", "shared URLs over the larger count; 1 without URLs"),
-    _ratio("email_match", "shared e-mail addresses over the larger count; 1 without"),
-    _ratio("placeholder_match", "shared placeholders (%s, {name}, ${x}) over the larger count; 1 without"),
-    _count("source_markup", "HTML tags and entities in the source"),
-    _count("target_markup", "HTML tags and entities in the target"),
-    _count("source_mojibake", "signs of text decoded wrongly in the source (U+FFFD, UTF-8 read as Latin-1)"),
-    _count("target_mojibake", "the same of the target"),
-    _text("source_language", "language identified from the first 160 code points; null when empty or switched off"),
-    _text("target_language", "the same of the target"),
-    _ratio("source_language_probability", "probability of source_language"),
-    _ratio("target_language_probability", "probability of target_language"),
-    _ratio("lexical_forward", "mean log p(target token | source), IBM model 1"),
-    _ratio("lexical_backward", "mean log p(source token | target), IBM model 1"),
-    _ratio("lexical_coverage", "share of target tokens with a known translation in the source"),
+    *_sides(_I32, "chars", "code points"),
+    *_sides(_I32, "words", "runs without white space; a Han, kana or Thai letter counts as one"),
+    *_sides(
+        _I32,
+        "longest_word",
+        "length of the longest run of letters, digits and marks; Lao, Khmer, Burmese and Tibetan aside",
+    ),
+    *_sides(_F32, "mean_word", "mean code points of a word; 0 without words"),
+    *_sides(_F32, "letters", "share of letters and marks among the code points that are no white space"),
+    *_sides(_F32, "digits", "share of digits among the code points that are no white space, width-weighted"),
+    *_sides(
+        _F32,
+        "punctuation",
+        "share of punctuation and symbols among the code points that are no white space, width-weighted",
+    ),
+    *_sides(_F32, "capitals", "share of upper case among the letters"),
+    *_sides(_F32, "type_token", "distinct tokens over tokens; 1 without tokens"),
+    *_sides(
+        _F32, "repetition", "share covered by a unit of 3-100 code points that stands three or more times in a row"
+    ),
+    *_sides(_I32, "markup", "HTML tags and entities"),
+    *_sides(_I32, "mojibake", "signs of a wrong decoding: U+FFFD, UTF-8 read as Latin-1 or Windows-1252"),
+    *_sides(pa.string(), "language", "language identified from the first 160 code points; null without letters"),
+    *_sides(_F32, "language_probability", "probability of the identified language"),
+    *_sides(
+        _F32,
+        "other_language",
+        "probability of the identified language if it is none that the declared one may be taken for, else 0; "
+        "null without a declared one that can be identified, or under 20 letters",
+    ),
+    *_sides(
+        _F32,
+        "script",
+        "share of the letters in a script of the declared language; null without a known one, or under 10 letters",
+    ),
+    *_column(_F32, "length_ratio", "longer over shorter side, (a + 15) / (b + 15), in width-weighted code points"),
+    *_column(_F32, "copy_similarity", "1 - normalised Indel distance of the lower-cased first 400 code points"),
+    *_column(
+        _F32,
+        "untranslated",
+        "copy_similarity, or 1 if the letters are the same; 0 for names, numbers and under 4 running words",
+    ),
+    *_column(
+        _F32, "trigram_overlap", "share of the target's letter trigrams that the source has (first 256 code points)"
+    ),
+    *_column(_F32, "copied_words", "share of the target's distinct words that the source has; 0 without words"),
+    *_column(_F32, "number_match", "numbers on both sides over the larger count; 1 without numbers"),
+    *_column(_F32, "url_match", "URLs on both sides, compared by domain, over the larger count; 1 without URLs"),
+    *_column(_F32, "email_match", "e-mail addresses on both sides over the larger count; 1 without"),
+    *_column(_F32, "placeholder_match", "placeholders on both sides over the larger count; 1 without"),
+    *_column(_F32, "terminal_match", "1 if both sides end with the same kind of punctuation (or none), else 0"),
+    *_column(_F32, "title_case", "share of Capitalised words on the side with fewer of them; 0 under 8 words"),
+    *_column(_F32, "chars_difference", "difference of code points"),
+    *_column(_F32, "words_difference", "difference of words"),
+    *_column(_F32, "commas_difference", "difference of commas"),
+    *_column(_F32, "stops_difference", "difference of full stops and ellipses"),
+    *_column(_F32, "questions_difference", "difference of question marks"),
+    *_column(_F32, "exclamations_difference", "difference of exclamation marks"),
+    *_column(_F32, "colons_difference", "difference of colons and semicolons"),
+    *_column(_F32, "quotes_difference", "difference of quotation marks, apostrophes aside"),
+    *_column(_F32, "brackets_difference", "difference of brackets"),
+    *_column(_F32, "dashes_difference", "difference of dashes and hyphens"),
+    *_column(_F32, "capitals_difference", "difference of upper-case letters"),
+    *_column(_F32, "digits_difference", "difference of digits"),
+    *_column(_I32, "escaped_unicode", "escapes such as \\u00e9 or \\xe9 left as text"),
+    *_column(_I32, "control_chars", "control characters other than tab and line breaks, and noncharacters"),
+    *_column(
+        _I32, "glued_words", "places where words are glued together as in endStart, beyond those of the other side"
+    ),
+    *_column(_I32, "spaced_letters", "longest run of single letters with spaces between them, as in h e l l o"),
+    *_column(_I32, "brackets", "brackets"),
+    *_column(_I32, "unbalanced_brackets", "brackets without their partner (by count), beyond those of the other side"),
+    *_column(_I32, "breadcrumbs", "separators of navigation paths: > | » between spaces"),
+    *_column(_I32, "templates", "template literals: {{x}}, {% x %}, <% x %>, ${x}, +++"),
+    *_column(_F32, "lexical_forward", "mean log p(target token | source), IBM model 1"),
+    *_column(_F32, "lexical_backward", "mean log p(source token | target), IBM model 1"),
+    *_column(_F32, "lexical_coverage", "share of target tokens with a known translation in the source"),
 )
 
 PAIR = pa.schema(

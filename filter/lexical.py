@@ -145,7 +145,7 @@ class Lexicon:
         """Tokenise and look up the words of one side."""
         spans = text.tokens
         count_N = np.bincount(spans.row_T, minlength=text.rows)
-        hash_K = text.hash_spans(spans)
+        hash_K = text.token_hash_T
         if count_N.size and int(count_N.max()) > MAX_TOKENS:
             first_N = np.cumsum(count_N) - count_N
             hash_K = hash_K[np.arange(len(hash_K)) - first_N[spans.row_T] < MAX_TOKENS]

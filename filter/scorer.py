@@ -57,7 +57,7 @@ class ChunkScorer:
         columns = {name: features.column(name) for name in features.column_names}
         if scores is not None:
             columns |= {name: scores.column(name) for name in scores.column_names if name != "evidence"}
-        columns["failed_rules"] = pa.array(judge(features, scores, self.settings.profile, pairs), pa.uint64())
+        columns["failed_rules"] = pa.array(judge(features, scores, self.settings.profile), pa.uint64())
         columns[SOURCE_KEY] = text_keys(pairs.column("source"))
         columns[TARGET_KEY] = text_keys(pairs.column("target"))
         columns[DOCUMENT_KEY] = text_keys(pairs.column("document_id"))

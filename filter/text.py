@@ -7,6 +7,7 @@ every value of a row depends on that row's text alone, never on its neighbours: 
 from __future__ import annotations
 
 import unicodedata
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
@@ -174,10 +175,11 @@ class Text:
     @classmethod
     def of(cls, column: pa.Array | pa.ChunkedArray) -> Text:
         """Decode a string column of N rows."""
-        if isinstance(column, pa.ChunkedArray):
-            column = column.combine_chunks()
-        values = column.to_pylist()
-        texts = [value or "" for value in values]
+        return cls.of_strings([value or "" for value in column.to_pylist()])
+
+    @classmethod
+    def of_strings(cls, texts: Sequence[str]) -> Text:
+        """Decode N texts."""
         lengths = np.fromiter(map(len, texts), dtype=np.int64, count=len(texts))
         offsets = np.zeros(len(texts) + 1, dtype=np.int64)
         np.cumsum(lengths, out=offsets[1:])
@@ -227,6 +229,11 @@ class Text:
         inside_C = (kind_C != SPACE) & (kind_C != OTHER)
         single_C = (kind_C == PUNCTUATION) | (kind_C == SYMBOL) | (kind_C == HAN) | (kind_C == KANA) | (kind_C == THAI)
         return self._runs(inside_C=inside_C, single_C=single_C)
+
+    @cached_property
+    def token_hash_T(self) -> U64:
+        """`hash_spans` of the tokens, lower-cased."""
+        return self.hash_spans(self.tokens)
 
     def _runs(self, inside_C: Bool, single_C: Bool) -> Spans:
         if not inside_C.size:

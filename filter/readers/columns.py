@@ -1,112 +1,98 @@
-"""Which field of a record plays which part: by option, by name, or by place."""
+"""Which column plays which part: by option, by PAIR's own name, or by place."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from itertools import islice
 
 from bisift.config import nearest
 from bisift.errors import InputError
-from bisift.filter.readers.types import Bad, ReadOptions, Record
+from bisift.filter.readers.base import METADATA, ReadOptions, extra_name, is_number
+
+EVIDENCE = 10
+"""Readable records that must all lack a default column before the file, not the record, is said to be wrong."""
 
 
-@dataclass(frozen=True, slots=True)
-class Layout:
-    """Field numbers from 0 of each part; None where there is none."""
-
-    source: int
-    target: int
-    source_lang: int | None
-    target_lang: int | None
-    document: int | None
-    generator: int | None
-    extras: tuple[int, ...]
-
-    @property
-    def needed(self) -> int:
-        """How many fields a record must have."""
-        return 1 + max(self.source, self.target, self.document or 0, self.generator or 0, *self.extras, 0)
+def shown(names: Iterable[str]) -> list[str]:
+    """Return the names of a file's columns fit for one line: the first 30, without control characters, cut at 60."""
+    return ["".join(c if c.isprintable() else " " for c in name[:60]) for name in islice(names, 30)]
 
 
-def asks_by_name(options: ReadOptions) -> bool:
-    """Whether any column option is a name, so that there must be a header."""
-    asked = (options.source_column, options.target_column, options.document_column, options.generator_column)
-    return any(column is not None and not column.isdigit() for column in (*asked, *options.keep_columns))
+def asked(options: ReadOptions) -> dict[str, str]:
+    """Columns that the options ask for, by the name of the output column, as typed."""
+    columns = {
+        "source": options.source_column,
+        "target": options.target_column,
+        "document_id": options.document_column,
+        "generator": options.generator_column,
+    }
+    found = {name: column for name, column in columns.items() if column is not None}
+    return found | {extra_name(column): column for column in options.keep_columns}
 
 
-def layout(where: str, names: Sequence[str] | None, count: int, options: ReadOptions) -> Layout:
-    """Resolve the options against the fields of a file; `names` is None without a header.
+def wants_names(options: ReadOptions) -> bool:
+    """Whether a column option is a name, so that there must be a header."""
+    return any(not is_number(column) for column in asked(options).values())
+
+
+def by_name(where: str, names: Sequence[str], options: ReadOptions) -> dict[str, int]:
+    """Return the place (from 0) of each output column in a file whose columns have `names`.
 
     Raises:
-        InputError: a column is asked for that the file does not have.
+        InputError: a column that is asked for, or the second of two, is not there.
     """
-
-    def field(asked: str) -> int:
-        if asked.isdigit():
-            number = int(asked)
-            if not 1 <= number <= count:
-                listed = f": {', '.join(names)}" if names else ""
-                raise InputError(f"{where}: column {number} asked, the file has {count}{listed}")
-            return number - 1
-        if names is None or asked not in names:
-            raise InputError(f"{where}: no column {asked!r}{nearest(asked, names or [])}")
-        return names.index(asked)
-
-    def chosen(asked: str | None, name: str) -> int | None:
-        if asked is not None:
-            return field(asked)
-        return names.index(name) if names is not None and name in names else None
-
-    source = chosen(options.source_column, "source")
-    target = chosen(options.target_column, "target")
-    if count < 2 and (source is None or target is None):
-        raise InputError(f"{where}: a pair needs two columns, the file has {count}: is it separated by tabs?")
-    return Layout(
-        source=0 if source is None else source,
-        target=1 if target is None else target,
-        source_lang=chosen(None, "source_lang"),
-        target_lang=chosen(None, "target_lang"),
-        document=chosen(options.document_column, "document_id"),
-        generator=chosen(options.generator_column, "generator"),
-        extras=tuple(field(column) for column in options.keep_columns),
-    )
+    places: dict[str, int] = {}
+    for name in ("source", "target", *METADATA):
+        if name in names:
+            places[name] = names.index(name)
+    for name, column in asked(options).items():
+        if is_number(column):
+            if int(column) > len(names):
+                raise too_few(where, int(column), len(names), names)
+            place = int(column) - 1
+            name = extra_name(names[place]) if name == extra_name(column) else name
+        elif column in names:
+            place = names.index(column)
+        else:
+            raise InputError(f"{where}: no column {column!r}{nearest(column, shown(names))}")
+        places[name] = place
+    return _with_defaults(where, places, len(names), names)
 
 
-def record(fields: Sequence[object], where: Layout, raw: bytes) -> Record | Bad:
-    """Make a record of the fields, or say what is wrong with them."""
+def by_number(where: str, options: ReadOptions, widest: int | None, *, sure: bool) -> dict[str, int]:
+    """Return the place (from 0) of each output column in a file without a header.
 
-    def text(index: int | None) -> str | None:
-        value = None if index is None or index >= len(fields) else fields[index]
-        return value if isinstance(value, str) and value != "" else None
+    Args:
+        where: the file, for messages.
+        options: the columns asked for, all numbers.
+        widest: columns of the widest of the first records; None without any.
+        sure: whether enough records were seen to say that default columns are not there.
 
-    if len(fields) < where.needed:
-        return Bad("too_few_columns", raw)
-    source, target = fields[where.source], fields[where.target]
-    problem = unusable(source) or unusable(target)
-    if problem:
-        return Bad(problem, raw)
-    return Record(
-        str(source),
-        str(target),
-        text(where.source_lang),
-        text(where.target_lang),
-        text(where.document),
-        text(where.generator),
-        tuple(fields[index] for index in where.extras),
-    )
+    Raises:
+        InputError: a column is not there.
+    """
+    places = {name: int(column) - 1 for name, column in asked(options).items()}
+    for place in places.values():
+        if widest is not None and place >= widest:
+            raise too_few(where, place + 1, widest, None)
+    return _with_defaults(where, places, widest if widest is not None and sure else None, None)
 
 
-def unusable(value: object) -> str | None:
-    """Why a value cannot be a side of a pair, or None."""
-    if value is None:
-        return "null"
-    if not isinstance(value, str):
-        return "not_a_string"
-    if "\x00" in value:
-        return "nul_byte"
-    if not value.isascii():
-        try:
-            value.encode()
-        except UnicodeEncodeError:
-            return "lone_surrogate"
-    return None
+def too_few(where: str, column: int, width: int, names: Sequence[str] | None) -> InputError:
+    """The error for a column beyond the last."""
+    listed = f": {', '.join(shown(names))}" if names else ""
+    hint = "" if width > 1 else " (another separator? --format tsv, csv or moses)"
+    return InputError(f"{where}: column {column} asked, the file has {width}{listed}{hint}")
+
+
+def _with_defaults(
+    where: str, places: dict[str, int], width: int | None, names: Sequence[str] | None
+) -> dict[str, int]:
+    for place, name in enumerate(("source", "target")):
+        if name not in places:
+            if width is not None and place >= width:
+                raise too_few(where, place + 1, width, names)
+            places[name] = place
+    if places["source"] == places["target"]:
+        raise InputError(f"{where}: source and target are both column {places['source'] + 1}: name both columns")
+    return dict(sorted(places.items(), key=lambda item: item[0] not in ("source", "target")))
