@@ -26,7 +26,8 @@ def profile(tmp_path: Path, **thresholds: object) -> Profile:
 
 def failed(tmp_path: Path, column: str, values: pa.Array, **thresholds: object) -> list[bool]:
     table = pa.table({column: values})
-    return (judge(table, None, profile(tmp_path, **thresholds)) > 0).tolist()
+    verdicts: list[bool] = (judge(table, None, profile(tmp_path, **thresholds)) > 0).tolist()
+    return verdicts
 
 
 def test_bits_fit_and_every_column_exists() -> None:
