@@ -42,6 +42,10 @@ FORM = (*(f"form_{name}" for name in (*_MARKS, "digit", "upper", "chars", "lette
 `form_source_chars` is log1p of the source's code points."""
 
 
+AGREEMENT = ("source_agreement", "target_agreement")
+"""Probability that a side is in its declared language, less that of another one; 0 where none is declared or found."""
+
+
 def _mark_table() -> npt.NDArray[np.uint8]:
     table = np.zeros(0x10000, dtype=np.uint8)
     for number, characters in enumerate(_MARKS.values(), start=1):
@@ -52,14 +56,31 @@ def _mark_table() -> npt.NDArray[np.uint8]:
 _MARK_TABLE = _mark_table()
 
 
-def language_keys(pairs: pa.Table, features: pa.Table) -> list[str | None]:
-    """Target language of each pair: the declared one, else the identified one; region stripped, lower case."""
-    declared = pairs.column("target_lang")
-    if "target_language" in features.column_names:
-        declared = pc.coalesce(declared, features.column("target_language").cast(pa.string()))
-    values = declared.to_pylist()
+def language_keys(pairs: pa.Table, features: pa.Table, side: str = "target") -> list[str | None]:
+    """Language of one side of each pair: the declared one, else the identified one; region stripped, lower case."""
+    declared = pairs.column(f"{side}_lang")
+    if f"{side}_language" in features.column_names:
+        declared = pc.coalesce(declared, features.column(f"{side}_language").cast(pa.string()))
+    return _short_codes(declared.to_pylist())
+
+
+def _short_codes(values: Sequence[str | None]) -> list[str | None]:
     short = {value: value.replace("_", "-").split("-")[0].lower() or None for value in set(values) if value is not None}
-    return [short.get(value) for value in values]
+    return [None if value is None else short[value] for value in values]
+
+
+def _agreement(pairs: pa.Table, features: pa.Table, side: str) -> F32:
+    """AGREEMENT of one side, shape N."""
+    declared = _short_codes(pairs.column(f"{side}_lang").to_pylist())
+    found = features.column(f"{side}_language").to_pylist()
+    sure_N = pc.fill_null(features.column(f"{side}_language_probability").cast(pa.float32()), 0.0).to_numpy()
+    sign_N = np.fromiter(
+        (0 if d is None or f is None else 1 if d == f else -1 for d, f in zip(declared, found, strict=True)),
+        dtype=np.float32,
+        count=len(found),
+    )
+    agreement_N: F32 = (sign_N * sure_N).astype(np.float32)
+    return agreement_N
 
 
 class Encoder:
@@ -72,12 +93,14 @@ class Encoder:
         target: Text,
         languages: Sequence[str | None],
         features: pa.Table | None = None,
+        pairs: pa.Table | None = None,
     ) -> None:
         self._lexicon = lexicon
         self._source = source
         self._target = target
         self._languages = languages
         self._features = features
+        self._pairs = pairs
         self.rows = target.rows
 
     @cached_property
@@ -101,18 +124,24 @@ class Encoder:
         sum_N, count_N = ngram_sums(self._target, language_salt(self._languages), table_K)
         return (sum_N / np.sqrt(np.maximum(count_N, 1))).astype(np.float32)
 
-    def features(self, names: Sequence[str]) -> F32:
+    def features(self, names: Sequence[str], language_pairs: frozenset[str] | None = None) -> F32:
         """The named row features, shape N × F; null counts as 0.
+
+        With `language_pairs` ("en-it"), the lexical statistics of rows in other language pairs are 0: the table knows
+        too little of them to tell a bad translation from an unknown language.
 
         Raises:
             ModelError: a name that is neither a lexical statistic, nor a form feature, nor a feature column.
         """
         out_NF = np.zeros((self.rows, len(names)), dtype=np.float32)
+        known_N = self._in_pairs(language_pairs)
         for column, name in enumerate(names):
             if name in STATISTICS:
-                out_NF[:, column] = self.statistics[name]
+                out_NF[:, column] = np.where(known_N, self.statistics[name], np.float32(0))
             elif name in FORM:
                 out_NF[:, column] = self.form[name]
+            elif name in AGREEMENT and self._features is not None and self._pairs is not None:
+                out_NF[:, column] = _agreement(self._pairs, self._features, name.split("_")[0])
             elif self._features is not None and name in self._features.column_names:
                 values = self._features.column(name).cast(pa.float32())
                 out_NF[:, column] = pc.fill_null(values, 0.0).to_numpy()
@@ -120,8 +149,16 @@ class Encoder:
                 raise ModelError(f"the model asks for feature {name!r}, which this version does not measure")
         return out_NF
 
+    def _in_pairs(self, language_pairs: frozenset[str] | None) -> npt.NDArray[np.bool_]:
+        """Rows whose declared or identified languages are among the pairs; all of them without a list."""
+        if language_pairs is None or self._features is None or self._pairs is None:
+            return np.ones(self.rows, dtype=bool)
+        source = language_keys(self._pairs, self._features, "source")
+        keys = zip(source, self._languages, strict=True)
+        return np.fromiter((f"{a}-{b}" in language_pairs for a, b in keys), dtype=bool, count=self.rows)
+
     def slices(
-        self, inputs: Sequence[str], feature_names: Sequence[str]
+        self, inputs: Sequence[str], feature_names: Sequence[str], language_pairs: frozenset[str] | None = None
     ) -> Iterator[tuple[I64, dict[str, npt.NDArray[np.generic]]]]:
         """Yield the rows of each slice and its input arrays, padded to the slice's fixed number of rows.
 
@@ -131,7 +168,7 @@ class Encoder:
         unknown = [name for name in inputs if name not in INPUTS]
         if unknown:
             raise ModelError(f"the model asks for input {unknown[0]!r}; there are {', '.join(INPUTS)}")
-        features_NF = self.features(feature_names) if "features" in inputs else None
+        features_NF = self.features(feature_names, language_pairs) if "features" in inputs else None
         source, target = self.words
         longest_N = np.maximum(source.count_N, target.count_N)
         bucket_N = np.searchsorted(WIDTHS[:-1], longest_N)

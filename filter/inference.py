@@ -113,13 +113,15 @@ class Network:
         self.outputs = tuple(entry.name for entry in self._session.get_outputs())
         self._per_pair = [name for name in self.outputs if name != NGRAM_TABLE]
         self.feature_names: tuple[str, ...] = tuple(json.loads(model.metadata.get("feature_names", "[]")))
+        pairs = json.loads(model.metadata.get("language_pairs", "null"))
+        self._language_pairs = None if pairs is None else frozenset(pairs)
         self._ngram_scale = float(model.metadata.get("ngram_scale", "0"))
         self._ngram_table = self._constant(NGRAM_TABLE) if NGRAM_TABLE in self.outputs else None
 
     def run(self, encoder: Encoder) -> dict[str, F32]:
         """Every output for all N rows of the chunk, and `ngrams` of a model with an n-gram table; each of shape N."""
         out = {name: np.zeros(encoder.rows, dtype=np.float32) for name in self._per_pair}
-        for rows_B, feed in encoder.slices(self.inputs, self.feature_names):
+        for rows_B, feed in encoder.slices(self.inputs, self.feature_names, self._language_pairs):
             for name, values in zip(self._per_pair, self._session.run(self._per_pair, feed), strict=True):
                 out[name][rows_B] = values.reshape(-1)[: len(rows_B)]
         if self._ngram_table is not None:
@@ -230,7 +232,7 @@ class Scorer:
             ai_language_known (bool) and evidence (int64, prior-free log-odds times EVIDENCE_UNIT).
         """
         languages = language_keys(pairs, features)
-        encoder = Encoder(self._lexicon, sides.source, sides.target, languages, features)
+        encoder = Encoder(self._lexicon, sides.source, sides.target, languages, features, pairs)
         detected = self._detector.run(encoder)
         evidence_N, known_N = self._calibration.evidence(detected["network"], detected.get("ngrams"), languages)
         columns: dict[str, pa.Array] = {

@@ -71,23 +71,35 @@ def run(arguments: argparse.Namespace) -> None:
     reliability = reliability_of(wmt, rows, score_R[rows], known)
     report(found, reliability)
     if arguments.results:
-        line = {
-            "benchmark": "detector",
-            "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-            "commit": _commit(),
-            "versions": {
-                "python": platform.python_version(),
-                "onnxruntime": onnxruntime.__version__,
-                "numpy": np.__version__,
+        append_result(
+            arguments.results,
+            "detector",
+            {"detector": model.digest, "lexical": model.metadata["lexical_digest"]},
+            {
+                "auroc": found,
+                "baseline": {group: dict(zip(UNITS, values, strict=True)) for group, values in BASELINE.items()},
+                "calibration": reliability,
             },
-            "models": {"detector": model.digest, "lexical": model.metadata["lexical_digest"]},
-            "auroc": found,
-            "baseline": {group: dict(zip(UNITS, values, strict=True)) for group, values in BASELINE.items()},
-            "calibration": reliability,
-        }
-        arguments.results.parent.mkdir(parents=True, exist_ok=True)
-        with open(arguments.results, "a", encoding="utf-8") as file:
-            file.write(json.dumps(line, sort_keys=True) + "\n")
+        )
+
+
+def append_result(path: Path, benchmark: str, models: dict[str, str], figures: dict[str, object]) -> None:
+    """Append one JSON line: figures, with the models' digests, the commit, the time and the versions they hold for."""
+    line = {
+        "benchmark": benchmark,
+        "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "commit": _commit(),
+        "versions": {
+            "python": platform.python_version(),
+            "onnxruntime": onnxruntime.__version__,
+            "numpy": np.__version__,
+        },
+        "models": models,
+        **figures,
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "a", encoding="utf-8") as file:
+        file.write(json.dumps(line, sort_keys=True) + "\n")
 
 
 def evidence_of(scorer: Scorer, wmt: Wmt, rows: I64) -> tuple[I64, npt.NDArray[np.bool_]]:

@@ -298,11 +298,37 @@ def hash_vocabulary(vocabulary: U64) -> tuple[npt.NDArray[np.uint32], I32]:
     return word_key, word_id
 
 
-def train(wmt: Wmt, others: Iterable[tuple[str, pa.Array, pa.Array]], pieces: Pieces | None, seed: int) -> Trained:
-    """Train vocabulary, vectors and table on the training part of `wmt` and on `others` (pair, sources, targets)."""
-    rng = np.random.default_rng(seed)
-    corpus = Corpus()
-    rows = sample_rows(wmt, wmt.train_S, rng)
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Gathered:
+    """Hashed tokens of all training pairs: two sides' hashes and tokens a pair, language pair and writer of each."""
+
+    source_hash: U64
+    source_count: I64
+    target_hash: U64
+    target_count: I64
+    languages_P: I64
+    writer_P: npt.NDArray[np.int8]
+
+    def with_ids(self, lexicon: Lexicon) -> Bitext:
+        return Bitext(
+            source_ids=lexicon.word_ids(self.source_hash),
+            source_offsets=_offsets(self.source_count),
+            target_ids=lexicon.word_ids(self.target_hash),
+            target_offsets=_offsets(self.target_count),
+            languages_P=self.languages_P,
+            writer_P=self.writer_P,
+        )
+
+
+def _gather(
+    corpus: Corpus,
+    wmt: Wmt,
+    mask_S: npt.NDArray[np.bool_],
+    others: Iterable[tuple[str, pa.Array, pa.Array]],
+    rng: np.random.Generator,
+) -> _Gathered:
+    """Sample and tokenise the WMT segments of `mask_S` and `others` (pair, sources, targets)."""
+    rows = sample_rows(wmt, mask_S, rng)
     names: list[str] = sorted(set(wmt.pair_S))
     source_hash, source_offsets = corpus.add(wmt.source.take(pa.array(wmt.source_R[rows])))
     target_hash, target_offsets = corpus.add(wmt.target.take(pa.array(rows)))
@@ -319,6 +345,21 @@ def train(wmt: Wmt, others: Iterable[tuple[str, pa.Array, pa.Array]], pieces: Pi
             side.append((hashes, np.diff(offsets)))
         languages.append(np.full(len(source), names.index(pair)))
         writers.append(np.full(len(source), -1))
+    return _Gathered(
+        source_hash=np.concatenate([hashes for hashes, _ in sources]),
+        source_count=np.concatenate([counts for _, counts in sources]),
+        target_hash=np.concatenate([hashes for hashes, _ in targets]),
+        target_count=np.concatenate([counts for _, counts in targets]),
+        languages_P=np.concatenate(languages).astype(np.int64),
+        writer_P=np.concatenate(writers).astype(np.int8),
+    )
+
+
+def train(wmt: Wmt, others: Iterable[tuple[str, pa.Array, pa.Array]], pieces: Pieces | None, seed: int) -> Trained:
+    """Train vocabulary, vectors and table on the training part of `wmt` and on `others` (pair, sources, targets)."""
+    rng = np.random.default_rng(seed)
+    corpus = Corpus()
+    gathered = _gather(corpus, wmt, wmt.train_S, others, rng)
     vocabulary, vectors = choose(corpus, pieces, rng)
     word_key, word_id = hash_vocabulary(vocabulary)
     empty = np.full(len(vocabulary), 255, np.uint8)
@@ -329,14 +370,7 @@ def train(wmt: Wmt, others: Iterable[tuple[str, pa.Array, pa.Array]], pieces: Pi
         style=np.zeros(1, np.int8),
     )
     lexicon = Lexicon(word_key=word_key, word_id=word_id, null_forward=empty, null_backward=empty, **none)
-    bitext = Bitext(
-        source_ids=lexicon.word_ids(np.concatenate([hashes for hashes, _ in sources])),
-        source_offsets=_offsets(np.concatenate([counts for _, counts in sources])),
-        target_ids=lexicon.word_ids(np.concatenate([hashes for hashes, _ in targets])),
-        target_offsets=_offsets(np.concatenate([counts for _, counts in targets])),
-        languages_P=np.concatenate(languages).astype(np.int64),
-        writer_P=np.concatenate(writers).astype(np.int8),
-    )
+    bitext = gathered.with_ids(lexicon)
     full = dataclasses.replace(
         lexicon,
         null_forward=encode_log(_null(bitext.target_ids, len(vocabulary))),
@@ -348,20 +382,19 @@ def train(wmt: Wmt, others: Iterable[tuple[str, pa.Array, pa.Array]], pieces: Pi
 
 def refit(lexicon: Lexicon, wmt: Wmt, mask_S: npt.NDArray[np.bool_], seed: int) -> Lexicon:
     """The same vocabulary with a table trained on the WMT segments of `mask_S` alone: for cross-fitting."""
-    rows = sample_rows(wmt, mask_S, np.random.default_rng(seed))
-    corpus = Corpus()
-    source_hash, source_offsets = corpus.add(wmt.source.take(pa.array(wmt.source_R[rows])))
-    target_hash, target_offsets = corpus.add(wmt.target.take(pa.array(rows)))
-    language_S = np.unique(wmt.pair_S.astype(str), return_inverse=True)[1]
-    bitext = Bitext(
-        source_ids=lexicon.word_ids(source_hash),
-        source_offsets=source_offsets,
-        target_ids=lexicon.word_ids(target_hash),
-        target_offsets=target_offsets,
-        languages_P=language_S[wmt.source_R[rows]].astype(np.int64),
-        writer_P=np.where(wmt.human_R[rows], 0, 1).astype(np.int8),
-    )
-    return dataclasses.replace(lexicon, **pair_table(fit(bitext)))
+    return refit_on(lexicon, wmt, mask_S, (), seed)
+
+
+def refit_on(
+    lexicon: Lexicon,
+    wmt: Wmt,
+    mask_S: npt.NDArray[np.bool_],
+    others: Iterable[tuple[str, pa.Array, pa.Array]],
+    seed: int,
+) -> Lexicon:
+    """The same vocabulary with a table trained on the WMT segments of `mask_S` and on `others`."""
+    gathered = _gather(Corpus(), wmt, mask_S, others, np.random.default_rng(seed))
+    return dataclasses.replace(lexicon, **pair_table(fit(gathered.with_ids(lexicon))))
 
 
 def sample_rows(wmt: Wmt, mask_S: npt.NDArray[np.bool_], rng: np.random.Generator) -> I64:
