@@ -16,7 +16,7 @@ from bisift.manifest import file_digest, write_json
 from bisift.models import calibration, detector
 from bisift.models.data import SPLITS, Wmt, fold_of, load_wmt
 from bisift.models.export import write_detector
-from bisift.models.lexical import refit
+from bisift.models.lexical_table import refit
 from bisift.models.network import Detector
 
 F64 = npt.NDArray[np.float64]

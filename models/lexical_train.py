@@ -10,7 +10,7 @@ import numpy as np
 from bisift.manifest import atomic_path
 from bisift.models.data import SPLITS, load_wmt, other_bitext
 from bisift.models.embeddings import read_pieces
-from bisift.models.lexical import train
+from bisift.models.lexical_table import train
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

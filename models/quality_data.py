@@ -22,7 +22,7 @@ from bisift.filter.lexical import STATISTICS, Lexicon
 from bisift.filter.text import I64
 from bisift.models import noise
 from bisift.models.data import Wmt, fold_of, other_bitext
-from bisift.models.lexical import refit_on
+from bisift.models.lexical_table import refit_on
 
 F32 = npt.NDArray[np.float32]
 F64 = npt.NDArray[np.float64]

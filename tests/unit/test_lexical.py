@@ -12,7 +12,8 @@ from bisift.errors import ModelError
 from bisift.filter import lexical
 from bisift.filter.lexical import LOG_STEP, OOV_IDS, STATISTICS, Lexicon
 from bisift.filter.text import Text
-from bisift.models.lexical import Bitext, Links, encode_log, fit, hash_vocabulary, pair_table
+from bisift.models.lexical import Bitext, Links, fit
+from bisift.models.lexical_table import encode_log, hash_vocabulary, pair_table
 
 ENGLISH = ["the", "house", "is", "small", "red", "a", "car", "."]
 GERMAN = ["das", "haus", "ist", "klein", "rot", "ein", "auto", "."]
