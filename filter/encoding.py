@@ -6,7 +6,7 @@ Suffixes: N rows of the chunk, B rows of a slice, L token width, F features, K t
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from bisift.errors import ModelError
+from bisift.filter.langid import known_languages
 from bisift.filter.lexical import MAX_TOKENS, STATISTICS, Lexicon, Words, padded
 from bisift.filter.ngrams import language_salt, ngram_sums
 from bisift.filter.text import DIGIT, I64, LETTER, Text
@@ -45,6 +46,9 @@ FORM = (*(f"form_{name}" for name in (*_MARKS, "digit", "upper", "chars", "lette
 AGREEMENT = ("source_agreement", "target_agreement")
 """Probability that a side is in its declared language, less that of another one; 0 where none is declared or found."""
 
+_INDISTINCT = (frozenset(["no", "nb", "nn", "da"]), frozenset(["hr", "sr", "bs", "sh"]), frozenset(["id", "ms"]))
+"""Languages that identification takes for each other even in long text."""
+
 
 def _mark_table() -> npt.NDArray[np.uint8]:
     table = np.zeros(0x10000, dtype=np.uint8)
@@ -69,16 +73,22 @@ def _short_codes(values: Sequence[str | None]) -> list[str | None]:
     return [None if value is None else short[value] for value in values]
 
 
+@lru_cache(maxsize=4096)
+def _same_language(declared: str | None, found: str | None) -> int:
+    """1 for the same language, -1 for another, 0 where identification cannot tell."""
+    if declared is None or found is None or declared not in known_languages():
+        return 0
+    if declared == found:
+        return 1
+    return 0 if any(declared in group and found in group for group in _INDISTINCT) else -1
+
+
 def _agreement(pairs: pa.Table, features: pa.Table, side: str) -> F32:
     """AGREEMENT of one side, shape N."""
     declared = _short_codes(pairs.column(f"{side}_lang").to_pylist())
     found = features.column(f"{side}_language").to_pylist()
     sure_N = pc.fill_null(features.column(f"{side}_language_probability").cast(pa.float32()), 0.0).to_numpy()
-    sign_N = np.fromiter(
-        (0 if d is None or f is None else 1 if d == f else -1 for d, f in zip(declared, found, strict=True)),
-        dtype=np.float32,
-        count=len(found),
-    )
+    sign_N = np.fromiter(map(_same_language, declared, found), dtype=np.float32, count=len(found))
     agreement_N: F32 = (sign_N * sure_N).astype(np.float32)
     return agreement_N
 

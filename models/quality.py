@@ -31,7 +31,7 @@ F64 = npt.NDArray[np.float64]
 I64 = npt.NDArray[np.int64]
 Bool = npt.NDArray[np.bool_]
 
-NOISE_PRIOR = 0.1
+NOISE_PRIOR = 0.3
 HIDDEN = (128, 64)
 _DROP_TABLE = 0.15
 _NEWTON_STEPS = 50
