@@ -31,7 +31,7 @@ HELD_OUT = 10
 """One source text in so many is kept for calibration."""
 
 SHARES = {"negation": 0.25, "dropped_phrase": 0.5, "wrong_language": 3.0}
-"""How often a kind is drawn beside the others: what row features hardly see should not spoil what they see well.
+"""How often a kind is drawn beside the others: what row features hardly see should not spoil what they do."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
