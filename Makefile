@@ -23,9 +23,14 @@ lint: $(VENV)/.installed-dev
 bench: $(VENV)/.installed-dev
 	$(BIN)/python benchmarks/run.py
 
+# Training wants the development data: make models DATA=folder. It writes into runs/, to be looked at before it ships.
+DATA ?= ../shared/data
 models: $(VENV)/.installed-dev
-	$(BIN)/python -m bisift.models.train detector
-	$(BIN)/python -m bisift.models.train quality
+	mkdir -p runs
+	$(BIN)/python -m bisift.models.train lexical --data $(DATA) --output runs/lexical.npz
+	$(BIN)/python -m bisift.models.train detector --data $(DATA) --lexical runs/lexical.npz \
+		--vectors runs/lexical.vectors.npz --output runs/detector.onnx
+	$(BIN)/python -m bisift.models.train quality --data $(DATA) --lexical runs/lexical.npz --output runs/quality.onnx
 
 clean:
 	rm -rf build dist *.egg-info demo-output .mypy_cache .ruff_cache .pytest_cache .hypothesis

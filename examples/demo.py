@@ -114,7 +114,7 @@ def score_and_rank(output: Path, languages: frozenset[str]) -> None:
             "score", *(_shown(TEXTS / file) for file in files), *shlex.split(options), "-o", scored / f"{name}.parquet"
         )
     parts = sorted(scored.glob("*.parquet"))
-    filter_cli("rank", *parts, "--order", "human", "--shards", str(SHARDS), "-o", output / "ranked")
+    filter_cli("rank", *parts, "--order", "quality", "--shards", str(SHARDS), "-o", output / "ranked")
 
 
 def _shown(path: Path) -> Path:
@@ -123,7 +123,7 @@ def _shown(path: Path) -> Path:
 
 
 def summary(output: Path) -> str:
-    """Say what the demo's run in `output` did: counts, reasons, rejects, the most human- and machine-like pairs."""
+    """Say what the demo's run in `output` did: counts, reasons, rejects, best and most machine-like pairs."""
     rows = json.loads((output / "ranked" / "manifest.json").read_text(encoding="utf-8"))["rows"]
     shards = sorted((output / "ranked").glob("shard-*.parquet"))
     ranked = pa.concat_tables(pq.read_table(shard) for shard in shards)
@@ -131,7 +131,7 @@ def summary(output: Path) -> str:
     lines = [
         "",
         "{in:,} rows read = {kept:,} kept + {dropped:,} dropped + {rejected:,} rejected".format_map(rows),
-        f"kept pairs lie in {len(shards)} shards, most human first, {languages} target languages: {output / 'ranked'}",
+        f"kept pairs lie in {len(shards)} shards, best first, {languages} target languages: {output / 'ranked'}",
         "",
         "Why pairs were dropped (the first rule that failed)",
     ]
@@ -140,7 +140,7 @@ def summary(output: Path) -> str:
     lines += ["", "What could not be read"]
     lines += [f"  {count:>7,}  {reason}" for reason, count in _reject_reasons(output).most_common()]
     lines += ["", "What was planted in examples/demo, and what became of it (means)", *_planted(output)]
-    lines += ["", "The three most human-like pairs"]
+    lines += ["", "The three best pairs"]
     lines += _pairs(ranked.slice(0, 3))
     lines += ["", "The three most machine-like pairs that were kept"]
     lines += _pairs(ranked.sort_by([("ai_probability", "descending"), ("rank", "ascending")]).slice(0, 3))
@@ -157,21 +157,21 @@ def _reject_reasons(output: Path) -> Counter[str]:
 
 
 def _planted(output: Path) -> list[str]:
-    columns = ["extra_planted", "drop_reason", "ai_probability"]
+    columns = ["extra_planted", "drop_reason", "quality", "ai_probability"]
     parts = [output / "scored" / f"{name}.parquet" for name in ("pairs", "crawl")]
     table = pa.concat_tables(pq.read_table(part, columns=columns) for part in parts)
     kept = pc.is_null(table["drop_reason"].cast(pa.string())).cast(pa.int32())
     groups = (
         table.append_column("kept", kept)
         .group_by("extra_planted")
-        .aggregate([("kept", "count"), ("kept", "sum"), ("ai_probability", "mean")])
-        .sort_by([("ai_probability_mean", "ascending"), ("extra_planted", "ascending")])
+        .aggregate([("kept", "count"), ("kept", "sum"), ("quality", "mean"), ("ai_probability", "mean")])
+        .sort_by([("quality_mean", "descending"), ("extra_planted", "ascending")])
     )
-    lines = [f"  {'planted':<16}{'pairs':>7}{'kept':>7}{'machine':>9}"]
+    lines = [f"  {'planted':<16}{'pairs':>7}{'kept':>7}{'quality':>9}{'machine':>9}"]
     for group in groups.to_pylist():
         lines.append(
             f"  {group['extra_planted']:<16}{group['kept_count']:>7}{group['kept_sum']:>7}"
-            f"{group['ai_probability_mean']:>9.2f}"
+            f"{group['quality_mean']:>9.2f}{group['ai_probability_mean']:>9.2f}"
         )
     return lines
 
@@ -181,7 +181,8 @@ def _pairs(table: pa.Table) -> list[str]:
     for row in table.to_pylist():
         known = "" if row["ai_language_known"] else " (language without training data)"
         lines.append(
-            f"  {row['source_lang']} -> {row['target_lang']}  machine-written {row['ai_probability']:.2f}{known}"
+            f"  {row['source_lang']} -> {row['target_lang']}  quality {row['quality']:.2f},"
+            f" machine-written {row['ai_probability']:.2f}{known}"
         )
         lines += [f"      {_short(row['source'])}", f"      {_short(row['target'])}"]
     return lines
@@ -197,7 +198,7 @@ def _next_commands(output: Path) -> list[str]:
     return [
         f"{cli} explain {output}/scored/crawl.parquet --row 5",
         f'{cli} explain --source "Mind the gap." --target "Attention à la marche." --source-lang en --target-lang fr',
-        f"{cli} rank {output}/scored/*.parquet --order random --shards 8 -o {output}/random",
+        f"{cli} rank {output}/scored/*.parquet --order human --shards 8 -o {output}/human-first",
         f"{cli} score YOUR.tsv.gz --source-lang en --target-lang it -o YOUR.parquet",
         f"{cli} rules > my-profile.yaml",
     ]

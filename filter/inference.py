@@ -29,6 +29,9 @@ Bool = npt.NDArray[np.bool_]
 EVIDENCE_UNIT = 1 << 20
 """Evidence is log-odds in fixed point: round(log-odds * EVIDENCE_UNIT), so that sums do not depend on order."""
 
+MAX_EVIDENCE = 8 * EVIDENCE_UNIT
+"""No pair says more than that: beyond it calibration is extrapolated, and one odd pair would decide for a document."""
+
 MAX_UNKNOWN_FACTOR = 0.25
 NGRAM_TABLE = "ngram_table"
 """Name of a constant output: int8 weights of hashed n-grams, which are summed outside the graph."""
@@ -90,7 +93,8 @@ class Calibration:
         log_odds_N = network_N * weights_N3[:, 0] + weights_N3[:, 2]
         if ngrams_N is not None:
             log_odds_N += ngrams_N * weights_N3[:, 1]
-        return np.rint(log_odds_N * EVIDENCE_UNIT).astype(np.int64), which_N >= 0
+        evidence_N = np.clip(np.rint(log_odds_N * EVIDENCE_UNIT), -MAX_EVIDENCE, MAX_EVIDENCE).astype(np.int64)
+        return evidence_N, which_N >= 0
 
 
 class Network:
@@ -182,11 +186,16 @@ class Scorer:
 
     @classmethod
     def load(
-        cls, *, models: Mapping[str, str] | None = None, prior: float | None = None, device: str = "auto"
+        cls,
+        *,
+        models: Mapping[str, str] | None = None,
+        prior: float | None = None,
+        device: str = "auto",
+        quality: bool = True,
     ) -> Scorer:
         """Load detector, quality and lexical table: the shipped ones, or the files that `models` names by kind.
 
-        Without quality weights, shipped or given, quality is null.
+        With `quality` false that model is not loaded, and quality is null.
 
         Args:
             models: kind (`detector`, `quality`, `lexical`) to file.
@@ -201,7 +210,7 @@ class Scorer:
         if not 0 < prior < 1:
             raise ConfigError(f"the prior is {prior}: it must lie between 0 and 1, both excluded")
         given = dict(models or {})
-        kinds = dict.fromkeys(("detector", "lexical", *registry.shipped(), *given))
+        kinds = [kind for kind in dict.fromkeys((*registry.KINDS, *given)) if quality or kind != "quality"]
         found = {kind: registry.resolve(kind, given.get(kind)) for kind in kinds}
         for model in found.values():
             wanted = model.metadata.get("lexical_digest", found["lexical"].digest)
@@ -235,6 +244,8 @@ class Scorer:
         encoder = Encoder(self._lexicon, sides.source, sides.target, languages, features, pairs)
         detected = self._detector.run(encoder)
         evidence_N, known_N = self._calibration.evidence(detected["network"], detected.get("ngrams"), languages)
+        empty_N = np.minimum(*(words.count_N for words in encoder.words)) == 0
+        evidence_N[empty_N] = 0  # no text, no evidence
         columns: dict[str, pa.Array] = {
             "ai_probability": pa.array(self._probability(evidence_N / EVIDENCE_UNIT)),
             "ai_language_known": pa.array(known_N),

@@ -100,7 +100,7 @@ class State:
 
     def _claim(self, identity: dict[str, Any], *, restart: bool) -> None:
         file = self.folder / "run.json"
-        if restart or not file.exists():
+        if restart or not file.exists() or not self.path(0).exists():  # without parts there is nothing to go on with
             for old in self.folder.glob("part-*"):
                 old.unlink()
             write_json(file, identity)
@@ -121,6 +121,8 @@ class State:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if error is not None and not self.path(0).exists():
+            self.discard()  # nothing is done yet, so there is nothing to keep
         self._lock.close()
 
     def path(self, number: int) -> Path:

@@ -60,7 +60,7 @@ def run(arguments: argparse.Namespace) -> None:
         raise ModelError(
             f"{model.path}: trained on split {model.metadata.get('split')!r}, which holds the test: use house"
         )
-    scorer = Scorer.load(models={"detector": str(arguments.model), "lexical": str(arguments.lexical)})
+    scorer = Scorer.load(models={"detector": str(arguments.model), "lexical": str(arguments.lexical)}, quality=False)
     wmt = load_wmt(arguments.data, "house")
     rows = np.flatnonzero(wmt.test_S[wmt.source_R])
     evidence, known = evidence_of(scorer, wmt, rows)

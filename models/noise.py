@@ -203,8 +203,8 @@ def spoil(
         return [text if text != own else None for text, own in zip(following, target, strict=True)]
     if kind == "wrong_language":
         return [text if text != own else None for text, own in zip(foreign, target, strict=True)]
-    if kind == "untranslated":
-        return [s if s != t else None for s, t in zip(source, target, strict=True)]
+    if kind == "untranslated":  # a name or a number is the same in both languages: no noise
+        return [s if s != t and len(units(s)[0]) >= _MIN_UNITS else None for s, t in zip(source, target, strict=True)]
     if kind == "negation":
         return [negation(text, name, rng) for text, name in zip(target, language, strict=True)]
     return [spoilt if spoilt != text else None for text in target for spoilt in [CUTS[kind](text, rng)]]

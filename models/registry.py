@@ -59,12 +59,6 @@ def resolve(kind: str, file: str | Path | None = None) -> Model:
     return Model(kind=kind, path=path, digest=digest, metadata=metadata)
 
 
-def shipped() -> tuple[str, ...]:
-    """The kinds whose weights `digests.json` lists: each of them must be there."""
-    digests = _digests()
-    return tuple(kind for kind in KINDS if SHIPPED[kind] in digests)
-
-
 def listed(name: str) -> str:
     """Return the listed SHA-256 of a shipped file.
 

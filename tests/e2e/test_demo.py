@@ -11,7 +11,6 @@ from pathlib import Path
 from types import ModuleType
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
@@ -86,20 +85,20 @@ def test_planted_rubbish_is_dropped_or_rejected(finished: tuple[Path, str]) -> N
         assert sign in raw
 
 
-def test_shards_are_ranked_human_first(finished: tuple[Path, str]) -> None:
+def test_shards_are_ranked_by_quality(finished: tuple[Path, str]) -> None:
     table = ranked(finished[0])
-    score = pc.coalesce(table["ai_probability_document"], table["ai_probability"]).to_pylist()
+    quality = table["quality"].to_pylist()
     assert table["rank"].to_pylist() == list(range(table.num_rows))
-    assert score == sorted(score)
+    assert quality == sorted(quality, reverse=True)
     assert set(table["target_lang"].to_pylist()) >= LANGUAGES
 
 
 def test_summary_shows_the_best_and_the_most_machine_like_pairs(finished: tuple[Path, str]) -> None:
     output, printed = finished
     table = ranked(output)
-    best, machine = printed.split("The three most human-like pairs")[1].split("The three most machine-like pairs")
-    assert best.count("machine-written") == 3
-    assert f"machine-written {table['ai_probability'][0].as_py():.2f}" in best
+    best, machine = printed.split("The three best pairs")[1].split("The three most machine-like pairs")
+    assert best.count("quality") == 3
+    assert f"quality {table['quality'][0].as_py():.2f}" in best
     assert f"machine-written {max(table['ai_probability'].to_pylist()):.2f}" in machine.split("Try next")[0]
 
 

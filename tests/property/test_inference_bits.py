@@ -8,6 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from bisift.filter.features import Sides, measure
 from bisift.filter.inference import Scorer
 from bisift.filter.ngrams import MAX_CHARS, ORDERS, language_salt, ngram_sums, ngrams
 from bisift.filter.text import Text
@@ -34,11 +35,6 @@ rows = st.lists(
 )
 
 
-class Sides:
-    def __init__(self, source: list[str], target: list[str]) -> None:
-        self.source, self.target = Text.of(pa.array(source)), Text.of(pa.array(target))
-
-
 @pytest.fixture(scope="module")
 def scorer() -> Scorer:
     return Scorer.load()
@@ -46,8 +42,16 @@ def scorer() -> Scorer:
 
 def score(scorer: Scorer, chunk: list[tuple[str, str, str | None]]) -> pa.Table:
     source, target, languages = (list(column) for column in zip(*chunk, strict=True))
-    pairs = pa.table({"target_lang": pa.array(languages, pa.string())})
-    return scorer.score(pairs, Sides(source, target), pa.table({})).combine_chunks()
+    pairs = pa.table(
+        {
+            "source": pa.array(source, pa.string()),
+            "target": pa.array(target, pa.string()),
+            "source_lang": pa.array(["en"] * len(chunk), pa.string()),
+            "target_lang": pa.array(languages, pa.string()),
+        }
+    )
+    sides = Sides.of(pairs)
+    return scorer.score(pairs, sides, measure(pairs, sides)).combine_chunks()
 
 
 def bits(table: pa.Table) -> list[tuple[object, ...]]:

@@ -79,7 +79,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def scorer(folder: Path, prior: float | None = None) -> Scorer:
     models = {"detector": str(folder / "detector.onnx"), "lexical": str(folder / "lexical.npz")}
-    return Scorer.load(models=models, prior=prior)
+    return Scorer.load(models=models, prior=prior, quality=False)
 
 
 class Sides:

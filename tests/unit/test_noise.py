@@ -64,4 +64,4 @@ def test_negation_knows_its_languages() -> None:
 def test_neighbour_wrong_language_and_untranslated_take_what_they_are_given() -> None:
     assert spoil("neighbour") == NEXT
     assert spoil("wrong_language") == FOREIGN
-    assert spoil("untranslated") == [SOURCE[0], SOURCE[1], SOURCE[2], None]  # the last is a copy already
+    assert spoil("untranslated") == [SOURCE[0], None, None, None]  # short ones may be names, the same in both languages
