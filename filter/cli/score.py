@@ -15,7 +15,8 @@ from bisift.filter.cli.outcome import REJECTED, on_interruption
 from bisift.filter.terminal import Summary, Terminal, duration
 
 if TYPE_CHECKING:
-    from bisift.filter.scoring import ScoreOptions, ScoreResult
+    from bisift.filter.publishing import ScoreResult
+    from bisift.filter.scoring import ScoreOptions
 
 INPUT, RUN = "Input", "Run"
 FORMATS = ("auto", "tsv", "csv", "moses", "jsonl", "parquet", "tmx", "po")

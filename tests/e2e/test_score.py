@@ -20,15 +20,17 @@ import pytest
 from bisift.contract import SCORED
 from bisift.errors import ConfigError, InputError
 from bisift.filter import score
+from bisift.filter.publishing import ScoreResult
 from bisift.filter.ranking import RankOptions, rank_files
 from bisift.filter.readers import ReadOptions
-from bisift.filter.scoring import ScoreOptions, ScoreResult, score_files
+from bisift.filter.scoring import ScoreOptions, score_files
 from bisift.models import registry
 from tests.corpus import Pair, pairs
 
 CLI = Path(sys.executable).with_name("filter-cli")
 LANGUAGES = {"source_lang": "en", "target_lang": "de"}
 ROWS = 700
+CORPUS = Path(__file__).resolve().parents[3] / "shared" / "data" / "corpora" / "debian-en-it.parquet"
 
 
 def options(**settings: object) -> ScoreOptions:
@@ -140,21 +142,21 @@ def test_workers_and_chunks_change_no_byte(
         assert shards[0] == shards[1]
 
 
-def encodings(folder: Path, rows: list[Pair]) -> dict[str, list[str]]:
+def encodings(folder: Path, rows: list[Pair], target: str = "de") -> dict[str, list[str]]:
     """The same pairs (no empty sides) in each format."""
     from backports import zstd
 
     lines = [f"{row.source}\t{row.target}" for row in rows]
     (folder / "a.tsv.zst").write_bytes(zstd.compress("\n".join(lines).encode()))
     (folder / "a.en").write_text("\n".join(row.source for row in rows) + "\n")
-    (folder / "a.de").write_text("\n".join(row.target for row in rows) + "\n")
+    (folder / f"a.{target}").write_text("\n".join(row.target for row in rows) + "\n")
     with gzip.open(folder / "a.jsonl.gz", "wt", encoding="utf-8") as file:
         file.writelines(json.dumps({"source": row.source, "target": row.target}) + "\n" for row in rows)
     columns = {"source": [row.source for row in rows], "target": [row.target for row in rows]}
     pq.write_table(pa.table(columns), folder / "a.parquet")
     units = "".join(
         f'<tu><tuv xml:lang="en-US"><seg>{escape(row.source, quote=False)}</seg></tuv>'
-        f'<tuv xml:lang="de"><seg>{escape(row.target, quote=False)}</seg></tuv></tu>\n'
+        f'<tuv xml:lang="{target}"><seg>{escape(row.target, quote=False)}</seg></tuv></tu>\n'
         for row in rows
     )
     (folder / "a.tmx").write_text(f'<tmx version="1.4"><header srclang="en"/><body>{units}</body></tmx>')
@@ -166,7 +168,9 @@ def encodings(folder: Path, rows: list[Pair]) -> dict[str, list[str]]:
         )
     )
     names = ["a.parquet", "a.tsv.zst", "a.jsonl.gz", "a.tmx", "a.po"]
-    return {name: [str(folder / name)] for name in names} | {"moses": [str(folder / "a.en"), str(folder / "a.de")]}
+    return {name: [str(folder / name)] for name in names} | {
+        "moses": [str(folder / "a.en"), str(folder / f"a.{target}")]
+    }
 
 
 def test_every_format_gives_the_same_scores_row_for_row(tmp_path: Path, rows: list[Pair]) -> None:
@@ -295,3 +299,30 @@ def test_a_megabyte_of_one_word_and_no_spaces_is_scored(tmp_path: Path) -> None:
     result = score_files([str(source)], str(tmp_path / "out.parquet"), options())
     assert (result.rows_out, result.rejected) == (2, 0)
     assert pq.read_table(tmp_path / "out.parquet")["drop_reason"][0].as_py() is not None
+
+
+@pytest.mark.shared_data
+@pytest.mark.skipif("BISIFT_FULL" not in os.environ, reason="minutes: set BISIFT_FULL=1")
+@pytest.mark.skipif(not CORPUS.exists(), reason="no development data beside the checkout")
+def test_the_whole_corpus_in_every_format_then_ranked(tmp_path: Path) -> None:
+    table = pq.read_table(CORPUS)
+    whole = [Pair(a, b, "") for a, b in zip(table["source"].to_pylist(), table["target"].to_pylist(), strict=True)]
+    expected = None
+    given = {"target_lang": "it", "workers": 2}
+    for name, inputs in encodings(tmp_path, whole, target="it").items():
+        output = tmp_path / f"{name}.out.parquet"
+        result = score_files(inputs, str(output), options(**given))
+        assert (result.rows_in, result.rows_out, result.rejected) == (len(whole), len(whole), 0), name
+        found = pq.read_table(output).drop_columns(["origin"])
+        expected = expected or found
+        assert found.equals(expected), name
+    for order in ("quality", "human"):
+        digests = []
+        for workers, chunk_rows in ((1, 1000), (2, 8192), (2, 30_000)):
+            output = tmp_path / "again.parquet"
+            again = options(**given | {"workers": workers, "chunk_rows": chunk_rows, "restart": True})
+            score_files([str(tmp_path / "a.parquet")], str(output), again)
+            rank_files([str(output)], str(tmp_path / "ranked"), RankOptions(order=order, shards=8))
+            digests.append([digest(shard) for shard in sorted((tmp_path / "ranked").glob("*.parquet"))])
+        assert len(digests[0]) == 8
+        assert digests[0] == digests[1] == digests[2]

@@ -19,7 +19,8 @@ from bisift import __version__
 from bisift.errors import InputError
 from bisift.filter import scoring
 from bisift.filter.cli import cli
-from bisift.filter.scoring import Progress, ScoreOptions, ScoreResult
+from bisift.filter.publishing import Progress, ScoreResult
+from bisift.filter.scoring import ScoreOptions
 
 COMMANDS = sorted(cli.commands)
 RESULT = ScoreResult(
