@@ -10,8 +10,10 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from bench.language import language
 from bench.measure import BenchmarkError
 from bench.ranking import rank
+from bench.readers import readers
 from bench.results import DOCS, RESULTS, Figure, append, record, write_docs
 from bench.scoring import full, large, rules, workers
 from bench.startup import startup
@@ -22,6 +24,8 @@ BENCHMARKS: dict[str, Callable[[Workspace], list[Figure]]] = {
     "workers": workers,
     "full": full,
     "rules": rules,
+    "language": language,
+    "readers": readers,
     "rank": rank,
     "large": large,
 }

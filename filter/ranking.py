@@ -37,7 +37,7 @@ class RankOptions:
     `memory` is what rows may take in bytes; the process itself needs some 100 MiB besides.
     """
 
-    order: str = "quality"
+    order: str = "combined"
     shards: int = 8
     seed: int = 0
     shares: Mapping[str, float] | Sequence[tuple[str, float]] = ()

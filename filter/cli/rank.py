@@ -68,7 +68,7 @@ ORDER, RUN = "Order", "Run"
     callback=params.unique_names,
     metavar="NAME=SHARE",
     section=ORDER,
-    help="Share of a generator in --order mixed, such as human=0.3 (repeatable; default: all equal).",
+    help="A generator's share of the rows in --order mixed, such as human=0.3 (repeatable; default: all equal).",
 )
 @option("--keep-dropped", is_flag=True, section=ORDER, help="Put dropped pairs after all kept ones.")
 @option(
@@ -95,6 +95,8 @@ def rank(inputs: tuple[str, ...], output: str, as_json: bool, **settings: Any) -
     terminal = Terminal()
     with terminal.progress() as progress:
         result = rank_files(inputs, output, RankOptions(**settings), progress)
+    for warning in result.warnings:
+        terminal.warn(warning)
     if as_json:
         click.echo(json.dumps(dataclasses.asdict(result)))
     else:

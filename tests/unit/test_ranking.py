@@ -65,7 +65,7 @@ def ranked(folder: Path) -> list[dict[str, Any]]:
 def test_shards_and_manifest(tmp_path: Path) -> None:
     one, two = write(tmp_path / "a.parquet", scored(100)), write(tmp_path / "b.parquet", scored(51, seed=1))
     (tmp_path / "b.parquet.manifest.json").write_text(json.dumps({"rows": {"kept": 40, "dropped": 11, "rejected": 7}}))
-    result = rank_files([one, two], str(tmp_path / "out"), RankOptions(shards=3))
+    result = rank_files([one, two], str(tmp_path / "out"), RankOptions(order="quality", shards=3))
     names = [f"shard-0000{i}-of-00003.parquet" for i in range(3)]
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["manifest.json", *names]
     manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
@@ -98,7 +98,7 @@ def test_shards_and_manifest(tmp_path: Path) -> None:
 @pytest.mark.parametrize("rows", [0, 1])
 def test_empty_shards_are_written(tmp_path: Path, rows: int) -> None:
     source = write(tmp_path / "a.parquet", scored(rows, drop_reason=None))
-    result = rank_files([source], str(tmp_path / "out"), RankOptions())
+    result = rank_files([source], str(tmp_path / "out"), RankOptions(order="quality"))
     assert [shard["rows"] for shard in result.shards] == [0] * 7 + [rows]
     assert all(shard["min"] is None and shard["max"] is None for shard in result.shards[:7])
     assert len(ranked(tmp_path / "out")) == rows
@@ -108,7 +108,7 @@ def test_empty_shards_are_written(tmp_path: Path, rows: int) -> None:
 def test_row_groups_are_full(tmp_path: Path) -> None:
     table = scored(1, drop_reason=None)
     source = write(tmp_path / "a.parquet", table.take([0] * 70_000))
-    rank_files([source], str(tmp_path / "out"), RankOptions(shards=1))
+    rank_files([source], str(tmp_path / "out"), RankOptions(order="quality", shards=1))
     metadata = pq.read_metadata(tmp_path / "out" / "shard-00000-of-00001.parquet")
     assert [metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)] == [65_536, 4_464]
 
@@ -153,7 +153,7 @@ def test_a_slice_that_comes_out_too_large_is_split_further(tmp_path: Path, monke
     monkeypatch.setattr(sorting, "sort_indices", watched)
     short, long_ = scored(1_100, drop_reason=None), scored(1_100, seed=1, drop_reason=None, target="long " * 400)
     source = write(tmp_path / "a.parquet", pa.concat_tables([short, long_]))
-    rank_files([source], str(tmp_path / "out"), RankOptions(shards=1, memory=1 << 20))
+    rank_files([source], str(tmp_path / "out"), RankOptions(order="quality", shards=1, memory=1 << 20))
     assert max(sizes) < 4 * (1 << 20) // 16
     rows = ranked(tmp_path / "out")
     assert [row["quality"] for row in rows] == sorted((row["quality"] for row in rows), reverse=True)
@@ -162,7 +162,7 @@ def test_a_slice_that_comes_out_too_large_is_split_further(tmp_path: Path, monke
 def test_many_copies_of_one_pair_are_ranked_although_no_cut_separates_them(tmp_path: Path) -> None:
     table = scored(3_000, pair_id=b"0" * 16, quality=0.5, drop_reason=None)
     source = write(tmp_path / "a.parquet", table)
-    rank_files([source], str(tmp_path / "out"), RankOptions(shards=2, memory=1 << 20))
+    rank_files([source], str(tmp_path / "out"), RankOptions(order="quality", shards=2, memory=1 << 20))
     assert [row["row"] for row in ranked(tmp_path / "out")] == list(range(1, 3_001))
 
 
@@ -204,7 +204,7 @@ def test_extras_of_any_type_survive(tmp_path: Path) -> None:
 
 def test_ranked_folders_can_be_ranked_again(tmp_path: Path) -> None:
     source = write(tmp_path / "a.parquet", scored(100))
-    rank_files([source], str(tmp_path / "first"), RankOptions(shards=2))
+    rank_files([source], str(tmp_path / "first"), RankOptions(order="quality", shards=2))
     rank_files([source], str(tmp_path / "direct"), RankOptions(order="human", shards=3))
     rank_files([str(tmp_path / "first")], str(tmp_path / "second"), RankOptions(order="human", shards=3))
     assert ranked(tmp_path / "second") == ranked(tmp_path / "direct")
@@ -226,7 +226,7 @@ def test_the_python_twin_yields_the_same_rows(tmp_path: Path) -> None:
 def test_progress_reaches_the_end_of_each_phase(tmp_path: Path) -> None:
     steps: list[RankStep] = []
     source = write(tmp_path / "a.parquet", scored(100))
-    rank_files([source], str(tmp_path / "out"), RankOptions(), steps.append)
+    rank_files([source], str(tmp_path / "out"), RankOptions(order="quality"), steps.append)
     last = {step.phase: (step.pairs, step.fraction) for step in steps}
     assert last == {"reading scores": (100, 1.0), "partitioning": (100, 1.0), "writing": (80, 1.0)}
 
@@ -260,30 +260,30 @@ def test_inputs_of_different_models_are_refused(tmp_path: Path) -> None:
     other = with_provenance(SCHEMA, models={"quality": "2" * 64}, profile_digest="1" * 64, prior=0.5)
     one, two = write(tmp_path / "a.parquet", scored(3)), write(tmp_path / "b.parquet", scored(3, schema=other))
     with pytest.raises(ConfigError, match=r"models differs: .*a\.parquet has quality 000.*b\.parquet has quality 222"):
-        rank_files([one, two], str(tmp_path / "out"), RankOptions())
+        rank_files([one, two], str(tmp_path / "out"), RankOptions(order="quality"))
 
 
 def test_only_a_ranking_is_replaced(tmp_path: Path) -> None:
     source = write(tmp_path / "a.parquet", scored(10))
     out = tmp_path / "out"
-    rank_files([source], str(out), RankOptions(shards=5))
+    rank_files([source], str(out), RankOptions(order="quality", shards=5))
     (out / "notes.txt").write_text("mine")
-    rank_files([source], str(out), RankOptions(shards=2))
+    rank_files([source], str(out), RankOptions(order="quality", shards=2))
     assert sorted(path.name for path in out.glob("shard*")) == [f"shard-0000{i}-of-00002.parquet" for i in (0, 1)]
     assert (out / "notes.txt").exists()
     with pytest.raises(ConfigError, match="holds the input"):
-        rank_files([str(out)], str(out), RankOptions())
+        rank_files([str(out)], str(out), RankOptions(order="quality"))
     foreign = {"notes.txt": "mine", "manifest.json": '{"kind": "scored"}', "shard-00000-of-00001.parquet": ""}
     for name, content in foreign.items():
         folder = tmp_path / f"other-{name}"
         folder.mkdir()
         (folder / name).write_text(content)
         with pytest.raises(ConfigError, match=r"name an(other| empty)"):
-            rank_files([source], str(folder), RankOptions())
+            rank_files([source], str(folder), RankOptions(order="quality"))
         assert [path.name for path in folder.iterdir()] == [name]
     for output, message in ((source, "is a file"), ("gs://bucket/out", "local")):
         with pytest.raises(ConfigError, match=message):
-            rank_files([source], output, RankOptions())
+            rank_files([source], output, RankOptions(order="quality"))
 
 
 @pytest.mark.parametrize("last", ["shard-00001-of-00002.parquet", "manifest.json"])
@@ -292,7 +292,7 @@ def test_a_run_that_dies_leaves_no_manifest_and_can_be_repeated(
 ) -> None:
     source = write(tmp_path / "a.parquet", scored(10))
     out = tmp_path / "out"
-    rank_files([source], str(out), RankOptions(shards=4))
+    rank_files([source], str(out), RankOptions(order="quality", shards=4))
     replace = os.replace
 
     def die(old: Path, new: Path) -> None:
@@ -303,9 +303,9 @@ def test_a_run_that_dies_leaves_no_manifest_and_can_be_repeated(
     with monkeypatch.context() as patch:
         patch.setattr(os, "replace", die)
         with pytest.raises(KeyboardInterrupt):
-            rank_files([source], str(out), RankOptions(shards=2))
+            rank_files([source], str(out), RankOptions(order="quality", shards=2))
     assert not (out / "manifest.json").exists()
-    rank_files([source], str(out), RankOptions(shards=2))
+    rank_files([source], str(out), RankOptions(order="quality", shards=2))
     assert sorted(path.name for path in out.iterdir()) == [
         "manifest.json",
         "shard-00000-of-00002.parquet",
@@ -316,10 +316,10 @@ def test_a_run_that_dies_leaves_no_manifest_and_can_be_repeated(
 def test_a_failure_while_sorting_leaves_the_older_ranking_alone(tmp_path: Path) -> None:
     source, bad = write(tmp_path / "a.parquet", scored(10)), write(tmp_path / "b.parquet", scored(10, quality=None))
     out = tmp_path / "out"
-    rank_files([source], str(out), RankOptions(shards=2))
+    rank_files([source], str(out), RankOptions(order="quality", shards=2))
     before = {path.name: path.read_bytes() for path in out.iterdir()}
     with pytest.raises(ConfigError):
-        rank_files([bad], str(out), RankOptions(shards=2))
+        rank_files([bad], str(out), RankOptions(order="quality", shards=2))
     assert {path.name: path.read_bytes() for path in out.iterdir()} == before
 
 
@@ -327,7 +327,7 @@ def test_two_runs_do_not_share_a_folder(tmp_path: Path) -> None:
     source = write(tmp_path / "a.parquet", scored(10))
     out = tmp_path / "out"
     with shards.workspace(out), pytest.raises(ConfigError, match="another run"):
-        rank_files([source], str(out), RankOptions())
+        rank_files([source], str(out), RankOptions(order="quality"))
     assert not out.exists()
 
 
@@ -335,7 +335,7 @@ def test_a_disk_that_refuses_is_one_line(tmp_path: Path) -> None:
     source = write(tmp_path / "a.parquet", scored(10))
     (tmp_path / "file").write_text("")
     with pytest.raises(BisiftError, match="file/out: cannot be written"):
-        rank_files([source], str(tmp_path / "file" / "out"), RankOptions())
+        rank_files([source], str(tmp_path / "file" / "out"), RankOptions(order="quality"))
 
 
 def test_tables_that_break_the_contract_are_refused() -> None:
@@ -348,4 +348,4 @@ def test_tables_that_break_the_contract_are_refused() -> None:
 
 def test_a_missing_input_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"none\.parquet: no such file"):
-        rank_files([str(tmp_path / "none.parquet")], str(tmp_path / "out"), ranking.RankOptions())
+        rank_files([str(tmp_path / "none.parquet")], str(tmp_path / "out"), ranking.RankOptions(order="quality"))
