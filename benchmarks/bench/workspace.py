@@ -45,7 +45,7 @@ class Workspace:
     def rules_only(self) -> Path:
         """A profile that switches language id off and leaves the rest as it is."""
         path = self.folder / "rules-only.yaml"
-        path.write_text("language_id: false\n")
+        path.write_text("rules:\n  wrong_language_source: off\n  wrong_language_target: off\n")
         return path
 
     @cached_property
