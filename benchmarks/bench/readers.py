@@ -24,7 +24,7 @@ for origin in expand(sys.argv[1:], options):
 LOOP = f"""
 import sys, pyarrow as pa, xxhash
 def identity(source, target):
-    return xxhash.xxh3_128_digest("\\x1f".join(({data.SOURCE_LANG!r}, {data.TARGET_LANG!r}, source, target)))
+    return xxhash.xxh3_128_digest("\\x1f".join(({data.SOURCE_LANG!r}, {data.TARGET_LANG!r}, source, target)).encode())
 pairs = list(parse(*sys.argv[1:]))
 pa.table({{"source": [a for a, _ in pairs], "target": [b for _, b in pairs], "id": [identity(*p) for p in pairs]}})
 """
