@@ -109,12 +109,9 @@ def append(folder: Path, result: Mapping[str, Any]) -> None:
 
 
 def latest(folder: Path) -> list[dict[str, Any]]:
-    """Return the latest record of each benchmark, by name."""
-    return [
-        json.loads(line)
-        for path in sorted(folder.glob("*.jsonl"))
-        if (line := path.read_text(encoding="utf-8").strip().rpartition("\n")[2])
-    ]
+    """Return the latest record of each benchmark, by name; the models' evaluations beside them are left out."""
+    lines = (path.read_text(encoding="utf-8").strip().rpartition("\n")[2] for path in sorted(folder.glob("*.jsonl")))
+    return [found for line in lines if line and "figures" in (found := json.loads(line))]
 
 
 def table(records: Iterable[Mapping[str, Any]]) -> str:
