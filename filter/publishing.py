@@ -8,6 +8,7 @@ import os
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -156,7 +157,7 @@ def publish(
         tally.per_input[header.input] += header.pairs + len(header.rejects)
         tally.rejects.update(reject.reason for reject in header.rejects)
     with open_writer(places.output, full) as writer:
-        for table in tables:
+        for table in _one_ahead(tables):
             writer.write(table.replace_schema_metadata(schema.metadata))
             tally.rows += table.num_rows
             for entry in pc.value_counts(table["drop_reason"].cast(pa.string())).to_pylist():
@@ -168,6 +169,15 @@ def publish(
         raise InputError(f"{places.output}: {expected} pairs were scored and {tally.rows} written; run with --restart")
     _write_rejects(parts, places.rejects, tally.rejected)
     return tally
+
+
+def _one_ahead(tables: Iterator[pa.Table]) -> Iterator[pa.Table]:
+    """The same tables; the next one is made in a thread while the one before is written."""
+    with ThreadPoolExecutor(1) as thread:
+        coming = thread.submit(next, tables, None)
+        while (table := coming.result()) is not None:
+            coming = thread.submit(next, tables, None)
+            yield table
 
 
 def _write_rejects(parts: Sequence[Path], path: str | None, count: int) -> None:

@@ -60,36 +60,45 @@ def score_files(
     settings = _settings(options)
     origins = expand(inputs, options.read)
     places = Places.of(output, options.rejects)
-    chunk_scorer = ChunkScorer(settings)
-    scorer = chunk_scorer.scorer
-    identity = _identity(origins, settings, options, places, scorer.digests if scorer else {})
-    done = None if options.restart else finished_before(places, identity)
-    if done is not None:
-        return done
-    resumable = output != STANDARD and all(origin.modified is not None for origin in origins)
-    with disk_errors(places.state), State(places.state, identity, restart=options.restart or not resumable) as state:
-        resumed = _score_parts(state, origins, settings, chunk_scorer, options, progress)
-        parts = state.parts()
-        schema = with_provenance(
-            SCORED,
-            models=scorer.digests if scorer else {},
-            profile_digest=settings.profile.digest,
-            prior=scorer.prior if scorer else None,
-        )
-        tally = publish(parts, schema, finished(parts, settings.profile, scorer), places, progress)
-        warnings = []
-        if not resumable and output != STANDARD:
-            warnings.append("stdin cannot be resumed: an interrupted run starts again")
-        if tally.rejected and places.rejects is None:
-            warnings.append(f"{tally.rejected} rows were rejected and not written: give --rejects FILE to keep them")
-        device = "none" if scorer is None else "cuda" if options.device == "cuda" else "cpu"
-        result = tally.result(resumed, time.monotonic() - began, device, places, tuple(warnings))
-        if places.manifest is not None:
-            prior = scorer.prior if scorer else None
-            run = {"workers": options.workers, "chunk_rows": options.read.chunk_rows}
-            write_manifest(places, identity, origins, tally, result, prior=prior, run=run)
-        state.discard()
-    return result
+    with contextlib.ExitStack() as stack:
+        # started first: they load their models while this process does
+        workers = stack.enter_context(_workers(options, settings))
+        chunk_scorer = ChunkScorer(settings)
+        scorer = chunk_scorer.scorer
+        identity = _identity(origins, settings, options, places, scorer.digests if scorer else {})
+        done = None if options.restart else finished_before(places, identity)
+        if done is not None:
+            return done
+        resumable = output != STANDARD and all(origin.modified is not None for origin in origins)
+        with (
+            disk_errors(places.state),
+            State(places.state, identity, restart=options.restart or not resumable) as state,
+        ):
+            with stack.pop_all():
+                resumed = _score_parts(state, origins, workers, chunk_scorer, options, progress)
+            parts = state.parts()
+            schema = with_provenance(
+                SCORED,
+                models=scorer.digests if scorer else {},
+                profile_digest=settings.profile.digest,
+                prior=scorer.prior if scorer else None,
+            )
+            tally = publish(parts, schema, finished(parts, settings.profile, scorer), places, progress)
+            warnings = []
+            if not resumable and output != STANDARD:
+                warnings.append("stdin cannot be resumed: an interrupted run starts again")
+            if tally.rejected and places.rejects is None:
+                warnings.append(
+                    f"{tally.rejected} rows were rejected and not written: give --rejects FILE to keep them"
+                )
+            device = "none" if scorer is None else "cuda" if options.device == "cuda" else "cpu"
+            result = tally.result(resumed, time.monotonic() - began, device, places, tuple(warnings))
+            if places.manifest is not None:
+                prior = scorer.prior if scorer else None
+                run = {"workers": options.workers, "chunk_rows": options.read.chunk_rows}
+                write_manifest(places, identity, origins, tally, result, prior=prior, run=run)
+            state.discard()
+        return result
 
 
 def score(tables: Iterable[pa.Table] | Sequence[str], options: ScoreOptions | None = None) -> Iterator[pa.Table]:
@@ -109,7 +118,8 @@ def score_tables(
     with tempfile.TemporaryDirectory(prefix="bisift-") as folder, State(Path(folder), {}, restart=True) as state:
         paths = [item for item in tables if isinstance(item, str)] if isinstance(tables, Sequence) else []
         if paths:
-            _score_parts(state, expand(paths, options.read), settings, scorer, options, None)
+            with _workers(options, settings) as workers:
+                _score_parts(state, expand(paths, options.read), workers, scorer, options, None)
         else:
             for number, table in enumerate(tables):
                 scored = scorer.score(conform(table, PAIR))
@@ -172,7 +182,7 @@ def _chunks(
 def _score_parts(
     state: State,
     origins: Sequence[Input],
-    settings: ScorerSettings,
+    workers: Workers | None,
     scorer: ChunkScorer,
     options: ScoreOptions,
     progress: Callable[[Progress], None] | None,
@@ -193,17 +203,18 @@ def _score_parts(
             seen.append((chunk.pairs.num_rows, len(chunk.rejects), share))
             yield _to_bytes(chunk.pairs), header.to_json(), str(state.path(part))
 
-    with contextlib.ExitStack() as stack:
-        results: Iterable[Any]
-        if options.workers > 1:
-            results = stack.enter_context(Workers(options.workers, _worker, (settings,))).map(tasks())
-        else:
-            results = (_score_part(scorer, *task) for task in tasks())
-        for number, _ in enumerate(results):
-            pairs, rejects = pairs + seen[number][0], rejects + seen[number][1]
-            if progress:
-                progress(Progress(pairs, rejects, seen[number][2], "scoring"))
+    results = workers.map(tasks()) if workers else (_score_part(scorer, *task) for task in tasks())
+    for number, _ in enumerate(results):
+        pairs, rejects = pairs + seen[number][0], rejects + seen[number][1]
+        if progress:
+            progress(Progress(pairs, rejects, seen[number][2], "scoring"))
     return resumed
+
+
+def _workers(options: ScoreOptions, settings: ScorerSettings) -> contextlib.AbstractContextManager[Workers | None]:
+    if options.workers > 1:
+        return Workers(options.workers, _worker, (settings,))
+    return contextlib.nullcontext()
 
 
 def _worker(settings: ScorerSettings) -> Callable[[bytes, bytes, str], int]:

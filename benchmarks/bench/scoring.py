@@ -95,7 +95,7 @@ def workers(space: Workspace) -> list[Figure]:
     busy = max(one.other_cores, two.other_cores)
     return [
         Figure(
-            name="two workers, times one worker, wall-clock",
+            name=f"two workers, times one worker, wall-clock, {space.rows:,} rows",
             unit="×",
             value=one.wall_s / two.wall_s,
             target=Target(bound=1.8, kind="at_least"),
