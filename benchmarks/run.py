@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from bench.desk import select
 from bench.language import language
 from bench.measure import BenchmarkError
 from bench.ranking import rank
@@ -27,6 +28,7 @@ BENCHMARKS: dict[str, Callable[[Workspace], list[Figure]]] = {
     "language": language,
     "readers": readers,
     "rank": rank,
+    "select": select,
     "large": large,
 }
 LONG = ("large",)

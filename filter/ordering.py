@@ -208,8 +208,7 @@ def sort_indices(table: pa.Table, keys: Keys) -> I64:
     rows_T = order_N[tied_N]
     tied = table.take(rows_T)
     columns = {"packed": packed_N[tied_N], "primary": keys.primary_N[rows_T]}
-    columns |= {name: tied.column(name) for name in IDENTITY}
-    for name in sorted(set(tied.column_names) - set(IDENTITY)):
+    for name in (*IDENTITY, *sorted(set(tied.column_names) - set(IDENTITY))):
         column = tied.column(name)
         if pa.types.is_dictionary(column.type):
             column = column.cast(column.type.value_type)

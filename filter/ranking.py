@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 
 from bisift.contract import CONTRACT_VERSION, RANKED, SCORED, conform, provenance
 from bisift.errors import ConfigError, ContractError
+from bisift.filter.diversity import PrefixDiversity, PrefixSample
 from bisift.filter.mixing import Mixer
 from bisift.filter.ordering import POSITION, check_order
 from bisift.filter.scored import BATCH_ROWS, Scored, ScoredInput, open_scored
@@ -72,6 +73,7 @@ class RankResult:
     rejected: int
     by_reason: Mapping[str, int]
     shards: Sequence[Mapping[str, Any]]
+    diversity: Sequence[PrefixDiversity]
     warnings: Sequence[str]
     manifest: str
     seconds: float
@@ -267,7 +269,8 @@ def rank_files(
     folder = check_folder(output, [part.path for entry in source.inputs for part in entry.parts])
     with workspace(folder) as state:
         ranking = _Ranking(source, options, state, progress)
-        shards = _write_shards(ranking, options.shards, state)
+        sample = PrefixSample(ranking.rows, options.seed)
+        shards = _write_shards(ranking, options.shards, state, sample)
         manifest = _manifest(source, ranking, options, shards)
         path = publish(folder, [state / shard["file"] for shard in shards], manifest)
     counts = manifest["rows"]
@@ -281,14 +284,15 @@ def rank_files(
         rejected=counts["rejected"],
         by_reason=counts["by_reason"],
         shards=shards,
+        diversity=sample.measure(),
         warnings=source.warnings,
         manifest=str(path),
         seconds=time.perf_counter() - started,
     )
 
 
-def _write_shards(ranking: _Ranking, count: int, folder: Path) -> list[dict[str, Any]]:
-    """Write all shards, empty ones too, and return what the manifest says of them."""
+def _write_shards(ranking: _Ranking, count: int, folder: Path, sample: PrefixSample) -> list[dict[str, Any]]:
+    """Write all shards, empty ones too, and return what the manifest says of them; `sample` sees the targets."""
     shards = []
     slices = ranking.slices()
     ahead = next(slices, None)
@@ -299,6 +303,7 @@ def _write_shards(ranking: _Ranking, count: int, folder: Path) -> list[dict[str,
             while ahead is not None and ahead[0].shard == shard:
                 slice_, table = ahead
                 writer.write(table)
+                sample.add(table.column("target"))
                 if table.num_rows:
                     value_N = slice_.keys.value_N
                     bounds += [_number(value_N.min()), _number(value_N.max())]

@@ -16,6 +16,7 @@ from bisift.config import nearest
 from bisift.contract import EXTRA_PREFIX, RANKED, SCORED, conform, provenance, with_provenance
 from bisift.errors import ConfigError, ContractError, InputError
 from bisift.filter.scored_text import open_text, text_tables
+from bisift.filter.text import Bool
 from bisift.manifest import MANIFEST_NAME, read_json
 
 BATCH_ROWS = 65_536
@@ -134,10 +135,13 @@ class Scored:
             prior=common.get("prior"),
         )
 
-    def tables(self, columns: Sequence[str] | None = None, batch_rows: int = BATCH_ROWS) -> Iterator[pa.Table]:
+    def tables(
+        self, columns: Sequence[str] | None = None, batch_rows: int = BATCH_ROWS, mask_N: Bool | None = None
+    ) -> Iterator[pa.Table]:
         """Yield the rows of all inputs in order, in tables of at most `batch_rows` rows, conformed to the contract.
 
         `columns`: names of SCORED (or, where all inputs are ranked, RANKED) or extras; None for all of `schema`.
+        `mask_N`: which of all rows to yield; None for all.
 
         Raises:
             ConfigError: a column is not there.
@@ -150,9 +154,15 @@ class Scored:
             if name not in fields:
                 raise ConfigError(f"no column {name!r}{nearest(name, fields)}")
         schema = pa.schema([fields[name] for name in wanted], metadata=self.schema.metadata)
+        start = 0
         for entry in self.inputs:
             for part in entry.parts:
                 for table in part.tables(wanted, batch_rows):
+                    if mask_N is not None:
+                        here_N = mask_N[start : start + table.num_rows]
+                        start += table.num_rows
+                        if not here_N.all():
+                            table = table.filter(pa.array(here_N))
                     try:
                         yield conform(table, schema).replace_schema_metadata(schema.metadata)
                     except ContractError as error:

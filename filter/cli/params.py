@@ -64,6 +64,20 @@ class Share(click.ParamType):  # type: ignore[type-arg, unused-ignore]
         return name, share
 
 
+class Quota(click.ParamType):  # type: ignore[type-arg, unused-ignore]
+    """COLUMN=N: a column to group by, and how many rows each of its values may have."""
+
+    name = "column=n"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, int]:
+        if isinstance(value, tuple):
+            return value
+        column, equals, text = value.partition("=")
+        if not (column and equals) or not text.isascii() or not text.isdecimal() or int(text) < 1:
+            self.fail(f"{value!r} is not COLUMN=N with a number of pairs, such as origin=1000", param, ctx)
+        return column, int(text)
+
+
 class Probability(click.ParamType):  # type: ignore[type-arg, unused-ignore]
     """A number above 0 and below 1."""
 

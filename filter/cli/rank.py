@@ -101,6 +101,7 @@ def rank(inputs: tuple[str, ...], output: str, as_json: bool, **settings: Any) -
         click.echo(json.dumps(dataclasses.asdict(result)))
     else:
         _show(result, terminal)
+        _show_diversity(result, terminal)
     rate = result.rows / result.seconds if result.seconds > 0 else 0.0
     terminal.line(
         f"ranked {result.rows:,} pairs in {duration(result.seconds)} ({rate:,.0f} pairs/s, cpu) "
@@ -114,3 +115,32 @@ def _show(result: RankResult, terminal: Terminal) -> None:
     summary.add("ranked", result.rows, level=1, colour="green")
     summary.add("left out, dropped by a rule", result.rows_in - result.rows, level=1, colour="yellow")
     summary.show()
+
+
+def _show_diversity(result: RankResult, terminal: Terminal) -> None:
+    if not result.diversity:
+        return
+    terminal.line(f"lexical diversity of the first pairs, order {result.order} (random order in brackets):")
+    rows: list[tuple[str, ...]] = [("pairs", "", "MTLD", "distinct-1", "distinct-2")]
+    for prefix in result.diversity:
+        both = (
+            (prefix.ordered.mtld, prefix.random.mtld),
+            (prefix.ordered.distinct[0], prefix.random.distinct[0]),
+            (prefix.ordered.distinct[1], prefix.random.distinct[1]),
+        )
+        rows.append(
+            (
+                f"{prefix.pairs:,}",
+                f"{prefix.share:.0%}",
+                *(f"{_figure(one)} ({_figure(other)})" for one, other in both),
+            )
+        )
+    widths = [max(len(row[column]) for row in rows) for column in range(5)]
+    for row in rows:
+        terminal.line("  " + "  ".join(f"{cell:>{width}}" for cell, width in zip(row, widths, strict=True)))
+
+
+def _figure(value: float | None) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.1f}" if value >= 10 else f"{value:.3f}"

@@ -73,6 +73,14 @@ class TsvFormat(Format):
         return _join(pieces, null=""), replaced
 
 
+class PlainFormat(TsvFormat):
+    """As TSV without a header, as trainers read it; a row of one column is a line of text."""
+
+    def __init__(self, schema: pa.Schema) -> None:
+        super().__init__(schema)
+        self.header = b""
+
+
 class JsonlFormat(Format):
     """One JSON object a line with every column in the schema's order; null is null, and so is a number not finite."""
 
