@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from bench.desk import select
+from bench.desk import dedup, select
 from bench.language import language
 from bench.measure import BenchmarkError
 from bench.ranking import rank
@@ -29,6 +29,7 @@ BENCHMARKS: dict[str, Callable[[Workspace], list[Figure]]] = {
     "readers": readers,
     "rank": rank,
     "select": select,
+    "dedup": dedup,
     "large": large,
 }
 LONG = ("large",)

@@ -112,8 +112,8 @@ def _factor_length(tokens: Sequence[int], threshold: float) -> float:
 
 def distinct(tokens: Tokens, order: int) -> float | None:
     """Share of distinct n-grams among all n-grams within rows: distinct-n (Li et al. 2016, arXiv 1510.03055)."""
-    hash_G, _ = tokens.ngrams(order)
-    return len(np.unique(hash_G)) / len(hash_G) if len(hash_G) else None
+    hash_G = np.sort(tokens.ngrams(order)[0])  # numpy's unique hashes, which is ten times slower
+    return (1 + np.count_nonzero(hash_G[1:] != hash_G[:-1])) / len(hash_G) if len(hash_G) else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -228,7 +228,8 @@ def rank(inputs: str | Iterable[str] | Iterable[pa.Table], **options: Any) -> It
 
 
 def _rank_files(paths: list[str], options: RankOptions) -> Iterator[pa.Table]:
-    source = _open_alike(paths)
+    source = open_scored(paths)
+    source.check_alike()
     with tempfile.TemporaryDirectory(prefix="bisift-rank-") as folder:
         for _, table in _Ranking(source, options, Path(folder), None).slices():
             yield table
@@ -239,14 +240,6 @@ def _rank_tables(tables: Iterator[pa.Table], options: RankOptions) -> Iterator[p
         source = _Spooled(tables, Path(folder) / "input.arrow")
         for _, table in _Ranking(source, options, Path(folder), None).slices():
             yield table
-
-
-def _open_alike(paths: Sequence[str]) -> Scored:
-    source = open_scored(paths)
-    if source.differing:
-        reasons = "; ".join(source.differing.values())
-        raise ConfigError(f"scores of different models or profiles cannot be ranked together: {reasons}")
-    return source
 
 
 def rank_files(
@@ -265,7 +258,8 @@ def rank_files(
     """
     started = time.perf_counter()
     options.check()
-    source = _open_alike(inputs)
+    source = open_scored(inputs)
+    source.check_alike()
     folder = check_folder(output, [part.path for entry in source.inputs for part in entry.parts])
     with workspace(folder) as state:
         ranking = _Ranking(source, options, state, progress)

@@ -104,6 +104,12 @@ class Scored:
                     break
         return found
 
+    def check_alike(self) -> None:
+        """Raise ConfigError where the inputs' scores cannot be compared: of different models, profiles or priors."""
+        if self.differing:
+            reasons = "; ".join(self.differing.values())
+            raise ConfigError(f"scores of different models or profiles cannot be ranked together: {reasons}")
+
     @cached_property
     def schema(self) -> pa.Schema:
         """SCORED and the extra columns, with the inputs' common provenance; what differs between them is left out.

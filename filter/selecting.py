@@ -122,6 +122,8 @@ class _Selection:
 
     def __init__(self, source: Scored, options: SelectOptions) -> None:
         options.check()
+        if options.ordered:
+            source.check_alike()
         self._options = options
         self.rows_in = self.tokens_in = 0
         passed: list[Bool] = []
@@ -220,7 +222,7 @@ def select(inputs: str | Iterable[str], **options: Any) -> Iterator[pa.Table]:
     `options` are the fields of `SelectOptions`.
 
     Raises:
-        ConfigError: an option is wrong, or needs a score that is null.
+        ConfigError: an option is wrong, needs a score that is null, or compares scores of different models.
         InputError, ContractError: as `open_scored`.
     """
     source = open_scored([inputs] if isinstance(inputs, str) else list(inputs))

@@ -6,7 +6,9 @@ import click
 
 from bisift import __version__
 from bisift.filter.cli.base import Commands
+from bisift.filter.cli.compare import compare
 from bisift.filter.cli.completion import completion
+from bisift.filter.cli.dedup import dedup
 from bisift.filter.cli.explain import explain
 from bisift.filter.cli.rank import rank
 from bisift.filter.cli.rules import rules
@@ -38,7 +40,7 @@ def cli() -> None:
     """
 
 
-for command in (score, rank, select, explain, rules, completion):
+for command in (score, rank, select, dedup, compare, explain, rules, completion):
     cli.add_command(command)
 
 

@@ -17,12 +17,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from bisift.contract import with_provenance
 from bisift.errors import ConfigError
 from bisift.filter.coverage import most_diverse
+from bisift.filter.dedup import DedupOptions, dedup_files
 from bisift.filter.ranking import rank
 from bisift.filter.selecting import SelectOptions, select, select_files
 from bisift.filter.writers.pairs import pairs_format
-from tests.unit.test_ranking import scored, write
+from tests.unit.test_ranking import SCHEMA, scored, write
 
 ROWS = 3_000
 
@@ -204,6 +206,16 @@ def test_scores_that_are_null_are_asked_for(tmp_path: Path) -> None:
     for options in ({"min_quality": 0.1}, {"max_ai_probability": 0.9}, {"top_pairs": 1}):
         with pytest.raises(ConfigError, match="score again with the models on"):
             rows([file], **options)
+
+
+def test_scores_of_different_models_are_not_compared(files: list[str], tmp_path: Path) -> None:
+    schema = with_provenance(SCHEMA, models={"quality": "f" * 64}, profile_digest="1" * 64, prior=0.5)
+    other = write(tmp_path / "other.parquet", scored(5, schema=schema))
+    assert len(rows([files[0], other])) > 5
+    with pytest.raises(ConfigError, match="different models"):
+        rows([files[0], other], top_pairs=5)
+    with pytest.raises(ConfigError, match="different models"):
+        dedup_files([files[0], other], str(tmp_path / "out.parquet"), DedupOptions())
 
 
 @pytest.mark.parametrize("made", [0, 1])
