@@ -19,7 +19,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from bisift.errors import InputError
-from bisift.filter.ordering import random_keys
+from bisift.filter.ordering import identity_words, random_keys
 from bisift.filter.scored import Scored, open_scored
 from bisift.filter.text import I64, U64
 from bisift.manifest import atomic_path
@@ -78,9 +78,7 @@ class _Version:
         reasons: list[npt.NDArray[np.int64]] = []
         self.names = [KEPT]
         for table in source.tables(("pair_id", "drop_reason", *SCORES), _BATCH_ROWS):
-            ids = table.column("pair_id").combine_chunks()
-            raw = np.frombuffer(ids.buffers()[1], np.uint64) if len(ids) else np.zeros(0, np.uint64)
-            words.append(raw.reshape(-1, 2)[ids.offset : ids.offset + len(ids)].copy())
+            words.append(identity_words(table.column("pair_id")).copy())
             for name, found in scores.items():
                 found.append(table.column(name).to_numpy().astype(np.float32))  # null is NaN
             encoded = table.column("drop_reason").cast(pa.string()).combine_chunks().dictionary_encode()

@@ -158,7 +158,7 @@ def order_keys(table: pa.Table, order: str, *, seed: int = 0, keep_dropped: bool
     Raises:
         ConfigError: the order needs a score that is null.
     """
-    words_N2 = _identity_words(table.column("pair_id"))
+    words_N2 = identity_words(table.column("pair_id"))
     value_N: Values
     if order == "random":
         packed_N = primary_N = random_keys(words_N2, seed)
@@ -187,7 +187,7 @@ def is_dropped(table: pa.Table) -> Bool:
     return dropped
 
 
-def _identity_words(column: pa.ChunkedArray) -> U64:
+def identity_words(column: pa.ChunkedArray) -> U64:
     """Return the identities as N × 2 little-endian words."""
     array = pa.concat_arrays(column.chunks) if column.num_chunks != 1 else column.chunk(0)
     raw = np.frombuffer(array.buffers()[1], np.uint64) if len(array) else np.zeros(0, np.uint64)

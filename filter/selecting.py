@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 from bisift.config import nearest
 from bisift.errors import ConfigError
 from bisift.filter.coverage import most_diverse
-from bisift.filter.ordering import is_dropped, key_columns, order_keys, random_keys, sort_indices
+from bisift.filter.ordering import identity_words, is_dropped, key_columns, order_keys, random_keys, sort_indices
 from bisift.filter.scored import Scored, open_scored
 from bisift.filter.text import I64, Bool
 from bisift.filter.writers.pairs import open_pairs_writer, pairs_format
@@ -121,7 +121,6 @@ class _Selection:
     """The rows that are wanted: a mask over all rows, in the order in which they are read."""
 
     def __init__(self, source: Scored, options: SelectOptions) -> None:
-        options.check()
         if options.ordered:
             source.check_alike()
         self._options = options
@@ -173,9 +172,9 @@ class _Selection:
     def _sample(self, candidates: pa.Table) -> I64:
         options = self._options
         assert options.sample is not None
-        ids = pa.concat_arrays(candidates.column("pair_id").chunks)
-        words = np.frombuffer(ids.buffers()[1], np.uint64).reshape(-1, 2)[ids.offset : ids.offset + len(ids)]
-        drawn_M: I64 = np.argsort(random_keys(words, options.seed), kind="stable")
+        drawn_M: I64 = np.argsort(
+            random_keys(identity_words(candidates.column("pair_id")), options.seed), kind="stable"
+        )
         if options.per is None:
             return drawn_M[: options.sample]
         return drawn_M[_place_in_group(_codes(candidates.column(options.per))[drawn_M]) < options.sample]
@@ -225,8 +224,10 @@ def select(inputs: str | Iterable[str], **options: Any) -> Iterator[pa.Table]:
         ConfigError: an option is wrong, needs a score that is null, or compares scores of different models.
         InputError, ContractError: as `open_scored`.
     """
+    settings = SelectOptions(**options)
+    settings.check()
     source = open_scored([inputs] if isinstance(inputs, str) else list(inputs))
-    return source.tables(mask_N=_Selection(source, SelectOptions(**options)).mask_N)
+    return source.tables(mask_N=_Selection(source, settings).mask_N)
 
 
 def select_files(inputs: Sequence[str], output: str, options: SelectOptions, form: str | None = None) -> SelectResult:
