@@ -35,6 +35,7 @@ setup(
     package_data={
         "bisift": ["py.typed"],
         "bisift.filter": ["*.yaml"],
+        "bisift.filter.report": ["*.css", "*.js"],
         "bisift.models": ["weights/*"],
     },
     install_requires=[

@@ -16,13 +16,13 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 
 from bisift.errors import InputError
+from bisift.filter.names import Names
 from bisift.filter.ordering import identity_words, random_keys
+from bisift.filter.report import markup
 from bisift.filter.scored import Scored, open_scored
 from bisift.filter.text import I64, U64
-from bisift.manifest import atomic_path
 
 SCORES = ("quality", "ai_probability", "ai_probability_document")
 KEPT = "kept"
@@ -76,25 +76,18 @@ class _Version:
         words: list[U64] = []
         scores: dict[str, list[F32]] = {name: [] for name in SCORES}
         reasons: list[npt.NDArray[np.int64]] = []
-        self.names = [KEPT]
+        numbers = Names(KEPT)
         for table in source.tables(("pair_id", "drop_reason", *SCORES), _BATCH_ROWS):
             words.append(identity_words(table.column("pair_id")).copy())
             for name, found in scores.items():
                 found.append(table.column(name).to_numpy().astype(np.float32))  # null is NaN
-            encoded = table.column("drop_reason").cast(pa.string()).combine_chunks().dictionary_encode()
-            codes = [self._code(name) for name in encoded.dictionary.to_pylist()]
-            indices = encoded.indices.fill_null(len(codes)).to_numpy()
-            reasons.append(np.array([*codes, 0], np.int64)[indices])
+            reasons.append(numbers.codes(table.column("drop_reason"), KEPT).astype(np.int64))
         self.words = np.concatenate(words) if words else np.zeros((0, 2), np.uint64)
         self.scores = {
             name: np.concatenate(found) if found else np.zeros(0, np.float32) for name, found in scores.items()
         }
         self.reason = np.concatenate(reasons) if reasons else np.zeros(0, np.int64)
-
-    def _code(self, name: str) -> int:
-        if name not in self.names:
-            self.names.append(name)
-        return self.names.index(name)
+        self.names = numbers.all
 
     def copies(self) -> tuple[U64, U64, I64]:
         """Return both words of each row's identity, and which copy of the pair it is (0 for the first)."""
@@ -235,26 +228,8 @@ def _samples(
     }
 
 
-_PAGE = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{title}</title><style>
-:root {{ color-scheme: light dark; }}
-body {{ font: 1rem/1.5 system-ui, sans-serif; margin: 0 auto; max-width: 70rem; padding: 1rem; }}
-h1 {{ font-size: 1.5rem; overflow-wrap: anywhere; }} h2 {{ font-size: 1.2rem; margin-top: 2rem; }}
-h3 {{ font-size: 1rem; margin-bottom: .3rem; }}
-.scroll {{ overflow-x: auto; }}
-table {{ border-collapse: collapse; width: 100%; }}
-th, td {{ text-align: start; padding: .3rem .6rem; border-bottom: 1px solid #8886; vertical-align: top; }}
-td.n, th.n {{ text-align: end; font-variant-numeric: tabular-nums; white-space: nowrap; }}
-td.t {{ overflow-wrap: anywhere; min-width: 12rem; white-space: pre-wrap; }}
-</style></head><body>
-{body}
-</body></html>
-"""
-
-
-def write_page(comparison: Comparison, path: str) -> None:
-    """Write the comparison as one HTML file without scripts; texts are escaped and direction follows the text."""
+def render(comparison: Comparison) -> str:
+    """Return the comparison as one HTML page without scripts."""
     e = html.escape
     body = [
         f"<h1>{e(comparison.first)} → {e(comparison.second)}</h1>",
@@ -271,44 +246,23 @@ def write_page(comparison: Comparison, path: str) -> None:
             f"{change.mean_absolute_difference:.4f}",
             f"{change.largest_difference:+.4f}",
             f"{change.changed:,}",
-            "–" if change.spearman is None else f"{change.spearman:.4f}",
+            markup.score(change.spearman, 4),
         )
         for name, change in comparison.scores.items()
     ]
     head = ("score", "mean before", "mean now", "mean absolute difference", "largest difference", "changed", "Spearman")
-    body += ["<h2>Scores</h2>", _table(head, rows) if rows else "<p>Neither version has scores in common.</p>"]
+    body += ["<h2>Scores</h2>"]
+    body += [markup.table("Scores", head, rows) if rows else "<p>The versions have no score in common.</p>"]
     flips = [(a, b, f"{count:,}") for (a, b), count in comparison.flips.items()]
     body += ["<h2>Verdicts that changed</h2>"]
-    body += [_table(("before", "now", "pairs"), flips, texts=2) if flips else "<p>None.</p>"]
+    body += [markup.table("Verdicts", ("before", "now", "pairs"), flips, texts=2) if flips else "<p>None.</p>"]
     for (a, b), samples in comparison.samples.items():
         body.append(f"<h3>{e(a)} → {e(b)}: {len(samples)} of {comparison.flips[a, b]:,}, at random</h3>")
-        body.append('<div class="scroll" tabindex="0"><table><thead><tr><th scope="col">source</th>')
-        body.append('<th scope="col">target</th><th scope="col" class="n">quality</th>')
-        body.append('<th scope="col" class="n">ai_probability</th></tr></thead><tbody>')
         for sample in samples:
-            cells = []
-            for side in ("source", "target"):
-                language = sample[f"{side}_lang"]
-                attribute = f' lang="{e(language)}"' if language else ""
-                cells.append(f'<td class="t" dir="auto"{attribute}>{e(sample[side])}</td>')
-            for name in ("quality", "ai_probability"):
-                values = [sample[version][name] for version in ("first", "second")]
-                shown = " → ".join("–" if value is None else f"{value:.3f}" for value in values)
-                cells.append(f'<td class="n">{shown}</td>')
-            body.append(f"<tr>{''.join(cells)}</tr>")
-        body.append("</tbody></table></div>")
-    with atomic_path(path) as temporary:
-        temporary.write_text(_PAGE.format(title="Two scorings compared", body="\n".join(body)), encoding="utf-8")
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]], texts: int = 1) -> str:
-    """Return a table whose first `texts` columns are text and the others numbers."""
-    kinds = ["" if column < texts else ' class="n"' for column in range(len(head))]
-    header = "".join(f'<th scope="col"{kind}>{html.escape(cell)}</th>' for cell, kind in zip(head, kinds, strict=True))
-    lines = [
-        "".join(f"<td{kind}>{html.escape(cell)}</td>" for cell, kind in zip(row, kinds, strict=True)) for row in rows
-    ]
-    body = "".join(f"<tr>{line}</tr>" for line in lines)
-    return (
-        f'<div class="scroll" tabindex="0"><table><thead><tr>{header}</tr></thead><tbody>{body}</tbody></table></div>'
-    )
+            sides = "".join(markup.text(sample[side], sample[f"{side}_lang"]) for side in ("source", "target"))
+            scores = ", ".join(
+                f"{name} {markup.score(sample['first'][name], 3)} → {markup.score(sample['second'][name], 3)}"
+                for name in ("quality", "ai_probability")
+            )
+            body.append(f'<article class="sample">{sides}<p class="note">{scores}</p></article>')
+    return markup.page("Two scorings compared", body)

@@ -11,6 +11,7 @@ from bisift.filter.cli.completion import completion
 from bisift.filter.cli.dedup import dedup
 from bisift.filter.cli.explain import explain
 from bisift.filter.cli.rank import rank
+from bisift.filter.cli.report import report
 from bisift.filter.cli.rules import rules
 from bisift.filter.cli.score import score
 from bisift.filter.cli.select import select
@@ -26,6 +27,7 @@ PROGRAM = "filter-cli"
         "filter-cli score crawl.tsv.gz --source-lang en --target-lang it -o scored.parquet",
         "filter-cli rank scored.parquet --order combined --shards 8 -o ranked/",
         "filter-cli select scored.parquet --min-quality 0.6 --max-ai-probability 0.4 --to moses -o corpus",
+        "filter-cli report scored.parquet -o report.html",
         'filter-cli explain --source "Mind the gap." --target "Attenti al vuoto." --source-lang en --target-lang it',
         "filter-cli rules > my-profile.yaml",
         'eval "$(filter-cli completion bash)"',
@@ -40,7 +42,7 @@ def cli() -> None:
     """
 
 
-for command in (score, rank, select, dedup, compare, explain, rules, completion):
+for command in (score, rank, select, dedup, report, compare, explain, rules, completion):
     cli.add_command(command)
 
 

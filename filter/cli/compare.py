@@ -43,14 +43,15 @@ def compare(first: str, second: str, output: str | None, samples: int, seed: int
     or version. Pairs are matched by their content and languages (pair_id).
     """
     from bisift.filter.comparing import compare as run
-    from bisift.filter.comparing import write_page
+    from bisift.filter.comparing import render
+    from bisift.filter.report.markup import write_page
 
     terminal = Terminal()
     found = run(first, second, samples, seed)
     for warning in found.warnings:
         terminal.warn(warning)
     if output is not None:
-        write_page(found, output)
+        write_page(render(found), output, (first, second))
     if as_json:
         click.echo(json.dumps(found.to_json(), ensure_ascii=False))
         return

@@ -14,7 +14,7 @@ from scipy import stats
 
 from bisift.errors import InputError
 from bisift.filter.cli import cli
-from bisift.filter.comparing import compare, write_page
+from bisift.filter.comparing import compare, render
 from tests.unit.test_ranking import scored, write
 
 
@@ -81,8 +81,7 @@ def test_the_page_holds_samples_harmlessly(tmp_path: Path) -> None:
     table = scored(4, source=evil, target=evil, target_lang='it" onclick="x', drop_reason=None)
     new = changed(table, drop_reason=["empty", None, None, None])
     found = compare(write(tmp_path / "a.parquet", table), write(tmp_path / "b.parquet", new))
-    write_page(found, str(tmp_path / "page.html"))
-    page = (tmp_path / "page.html").read_text(encoding="utf-8")
+    page = render(found)
     assert "<script" not in page
     assert 'onclick="x"' not in page
     assert page.count("&lt;script&gt;alert(&#x27;שלום&#x27;)") == 2
