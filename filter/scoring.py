@@ -7,7 +7,7 @@ import io
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -57,7 +57,7 @@ def score_files(
         ModelError: weights are missing or damaged.
     """
     began = time.monotonic()
-    settings = _settings(options)
+    settings = scorer_settings(options)
     origins = expand(inputs, options.read)
     places = Places.of(output, options.rejects)
     with contextlib.ExitStack() as stack:
@@ -65,7 +65,7 @@ def score_files(
         workers = stack.enter_context(_workers(options, settings))
         chunk_scorer = ChunkScorer(settings)
         scorer = chunk_scorer.scorer
-        identity = _identity(origins, settings, options, places, scorer.digests if scorer else {})
+        identity = run_identity(origins, settings, options, places.output, scorer.digests if scorer else {})
         done = None if options.restart else finished_before(places, identity)
         if done is not None:
             return done
@@ -107,7 +107,7 @@ def score(tables: Iterable[pa.Table] | Sequence[str], options: ScoreOptions | No
     Raises as `score_files` does; a table that does not conform to PAIR is a ContractError.
     """
     options = options or ScoreOptions()
-    return score_tables(tables, options, _settings(options))
+    return score_tables(tables, options, scorer_settings(options))
 
 
 def score_tables(
@@ -127,7 +127,12 @@ def score_tables(
         yield from finished(state.parts(), settings.profile, scorer.scorer)
 
 
-def _settings(options: ScoreOptions) -> ScorerSettings:
+def scorer_settings(options: ScoreOptions) -> ScorerSettings:
+    """Return what decides the scores of a pair, the profile loaded.
+
+    Raises:
+        ConfigError: the profile cannot be used, or a rule is unknown.
+    """
     return ScorerSettings(
         profile=load_profile(options.profile, disable=options.disable),
         use_models=options.use_models,
@@ -137,13 +142,14 @@ def _settings(options: ScoreOptions) -> ScorerSettings:
     )
 
 
-def _identity(
+def run_identity(
     origins: Sequence[Input],
     settings: ScorerSettings,
     options: ScoreOptions,
-    places: Places,
-    digests: dict[str, str],
+    output: str,
+    digests: Mapping[str, str],
 ) -> dict[str, Any]:
+    """Return everything that the bytes of an output depend on, as JSON can hold it."""
     read_options = {name: getattr(options.read, name) for name in ReadOptions.__slots__ if name != "chunk_rows"}
     read_options["keep_columns"] = list(options.read.keep_columns)
     return {
@@ -151,10 +157,10 @@ def _identity(
         "inputs": [origin.identity for origin in origins],
         "read": read_options,
         "profile": settings.profile.digest,
-        "models": digests,
+        "models": dict(digests),
         "prior": options.prior,
         "limit": options.limit,
-        "output": os.path.basename(places.output.rstrip("/")),
+        "output": os.path.basename(output.rstrip("/")),
         "rejects": options.rejects,
     }
 

@@ -35,8 +35,10 @@ REASONS: dict[str, str] = {
     "nul_byte": "a NUL character in the text",
     "null": "source or target is null",
     "obsolete": "a PO entry marked obsolete",
+    "scoring_failed": "scoring the pair raised an error, which `raw` begins with (pipelines only; please report it)",
     "too_few_columns": "the line has fewer columns than those asked for",
     "unclosed_quote": "a CSV quote that is not closed before the end of the file or max_line_bytes",
+    "unreadable_file": "the input cannot be read from this record on; `raw` says why (pipelines only)",
     "untranslated": "a PO or MO entry without translation",
 }
 """Every reject reason and what it means; the identifiers are stable."""
@@ -142,6 +144,16 @@ class Records(Protocol):
         ...
 
 
+class Splittable(Records, Protocol):
+    """An input whose lines are its records, after `header` lines that are none."""
+
+    header: int
+
+    def between(self, begin: int, end: int) -> Iterator[Record]:
+        """Yield the records of the lines that begin at byte `begin` to `end`, the end left out."""
+        ...
+
+
 def is_number(column: str) -> bool:
     """Tell a column's number from its name."""
     return column.isascii() and column.isdigit()
@@ -158,7 +170,12 @@ def escape(raw: bytes) -> str:
 
 
 def gather(
-    reader: Records, origin: str, options: ReadOptions, fraction: Callable[[], float | None], after_row: int
+    columns: Sequence[str],
+    records: Iterator[Record],
+    origin: str,
+    options: ReadOptions,
+    fraction: Callable[[], float | None],
+    after_row: int,
 ) -> Iterator[Chunk]:
     """Gather records into chunks of at most `options.chunk_rows`, numbering them from `after_row` + 1."""
     row = after_row
@@ -166,7 +183,7 @@ def gather(
     rows: list[int] = []
     rejects: list[Reject] = []
     end = row + options.chunk_rows
-    for record in reader.records(after_row):
+    for record in records:
         row += 1
         if isinstance(record, Broken):
             file = record.file or origin
@@ -175,11 +192,11 @@ def gather(
             pairs.append(record)
             rows.append(row)
         if row == end:
-            yield Chunk(_table(reader.columns, pairs, rows, origin, options), tuple(rejects), row, fraction())
+            yield Chunk(_table(columns, pairs, rows, origin, options), tuple(rejects), row, fraction())
             pairs, rows, rejects = [], [], []
             end = row + options.chunk_rows
     if pairs or rejects:
-        yield Chunk(_table(reader.columns, pairs, rows, origin, options), tuple(rejects), row, fraction())
+        yield Chunk(_table(columns, pairs, rows, origin, options), tuple(rejects), row, fraction())
 
 
 def _table(

@@ -57,6 +57,29 @@ class Input:
         return {"paths": paths, "format": self.format, "size": self.size, "mtime": self.modified}
 
 
+class ChangedInputError(InputError):
+    """An input is no longer what it was when the run began."""
+
+
+def check_unchanged(origin: Input) -> None:
+    """Check that an input still has the size and time that it had when it was expanded.
+
+    Raises:
+        ChangedInputError: it has not, or is gone.
+    """
+    try:
+        facts = [_describe(path) for path in origin.paths]
+    except InputError as error:
+        raise ChangedInputError(
+            f"{origin.origin}: vanished while it was read ({error}); restore it and run again"
+        ) from error
+    size, modified = sum(size or 0 for size, _ in facts), max(modified or 0 for _, modified in facts)
+    if (size, modified) != (origin.size, origin.modified):
+        raise ChangedInputError(
+            f"{origin.origin}: changed while it was read ({origin.size:,} bytes, now {size:,}); run again"
+        )
+
+
 def expand(inputs: Sequence[str], options: ReadOptions) -> list[Input]:
     """Return the inputs in the order typed, what a glob or directory holds in sorted order.
 

@@ -12,11 +12,12 @@ import sys
 import zlib
 from collections.abc import Callable
 from types import TracebackType
-from typing import IO, Any, cast
+from typing import IO, Any, TypeVar, cast
 
 from bisift.errors import InputError
 from bisift.filter.readers import remote
 
+T = TypeVar("T")
 STDIN = "-"
 HEAD_BYTES = 1 << 16
 _MAGIC_BYTES = 6
@@ -108,13 +109,25 @@ class Stream:
         if self._head:
             data, self._head = self._head[:size], self._head[size:]
             return data
-        return self._guard(lambda: self._data.read(size))
+        return cast(bytes, self._guard(lambda: self._data.read(size)))
 
     def peek(self) -> bytes:
         """Return the first HEAD_BYTES bytes (all, where there are fewer) without taking them; call before `read`."""
         if not self._head:
             self._head = self._guard(lambda: _read_up_to(self._data, HEAD_BYTES))
         return self._head
+
+    @property
+    def compressed(self) -> bool:
+        """Whether what is stored are not the bytes that `read` returns."""
+        return self._compression is not None
+
+    def jump(self, offset: int) -> None:
+        """Go on reading at byte `offset`; only of what is stored as it is, and not of stdin."""
+        assert not self.compressed, "bytes of compressed data cannot be addressed"
+        self._guard(lambda: self._raw.seek(offset))
+        self._head = b""
+        self._source = self._data = _Source(self._raw, b"")
 
     def fraction(self) -> float | None:
         """How much of the stored bytes has been taken, or None when their number is not known."""
@@ -133,7 +146,7 @@ class Stream:
         if b"\0" in head and control >= 16 and control * 20 > len(head):
             raise InputError(f"{self.name}: is no text: {control:,} of its first {len(head):,} bytes are control bytes")
 
-    def _guard(self, read: Callable[[], bytes]) -> bytes:
+    def _guard(self, read: Callable[[], T]) -> T:
         try:
             return read()
         except EOFError as error:
