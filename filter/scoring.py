@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from bisift.contract import CONTRACT_VERSION, PAIR, SCORED, conform, with_provenance
 from bisift.filter.finishing import finished
@@ -176,11 +175,8 @@ def _chunks(
             if left is not None:
                 if left <= 0:
                     return
-                last = min(chunk.last_row, start + left)
-                left -= last - start
-                if last < chunk.last_row:
-                    kept = chunk.pairs.filter(pc.less_equal(chunk.pairs["row"], last))
-                    chunk = Chunk(kept, tuple(r for r in chunk.rejects if r.row <= last), last, chunk.fraction)
+                chunk = chunk.head(start + left)
+                left -= chunk.last_row - start
             start = chunk.last_row
             yield number, chunk
 

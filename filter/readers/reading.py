@@ -16,11 +16,12 @@ from bisift.filter.readers.streams import STDIN, Stream, open_stream
 _LINES = ("tsv", "jsonl")  # formats whose lines are their records
 
 
-def read(origin: Input, options: ReadOptions, *, after_row: int = 0) -> Iterator[Chunk]:
+def read(origin: Input, options: ReadOptions, *, after_row: int = 0, partial: bool = False) -> Iterator[Chunk]:
     """Yield the records after the first `after_row` in chunks of at most `options.chunk_rows`, all of one schema.
 
     Row numbers count records (pairs and rejects) from 1, each once, and do not depend on the chunks. Memory holds a
     chunk and a line (PO, TMX: an entry; Parquet: 65,536 rows or a row group; MO: the file), whatever the input's size.
+    `partial`: where the input breaks, yield the records of the chunk that stand before, and raise then.
 
     Raises:
         InputError: the input is of another kind, lacks a column, or cannot be read to its end.
@@ -37,7 +38,8 @@ def read(origin: Input, options: ReadOptions, *, after_row: int = 0) -> Iterator
         kind = sniff(streams[0]) if origin.format == "auto" and origin.paths == (STDIN,) else origin.format
         reader = _open(kind, streams, options)
         records = reader.records(after_row)
-        yield from gather(reader.columns, records, origin.origin, options, streams[0].fraction, after_row)
+        fraction = streams[0].fraction
+        yield from gather(reader.columns, records, origin.origin, options, fraction, after_row, partial=partial)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,13 +89,13 @@ def count_lines(origin: Input, span: Span) -> int:
 
 
 def read_span(origin: Input, options: ReadOptions, span: Span, lines_before: int = 0) -> Iterator[Chunk]:
-    """Yield the records of a span as `read` does; `lines_before` is how many lines begin before it.
+    """Yield the records of a span as `read` does with `partial`; `lines_before` is how many lines begin before it.
 
     Raises:
         InputError, ConfigError: as `read`.
     """
     if span.end is None:
-        yield from read(origin, options)
+        yield from read(origin, options, partial=True)
         return
     options = _for_input(origin, options)
     if origin.format == "parquet":
@@ -105,7 +107,7 @@ def read_span(origin: Input, options: ReadOptions, span: Span, lines_before: int
         reader = cast(Splittable, _open(origin.format, [stream], options))
         before = max(lines_before - reader.header, 0)
         records = reader.between(span.begin, span.end)
-        yield from gather(reader.columns, records, origin.origin, options, stream.fraction, before)
+        yield from gather(reader.columns, records, origin.origin, options, stream.fraction, before, partial=True)
 
 
 def _for_input(origin: Input, options: ReadOptions) -> ReadOptions:
