@@ -56,7 +56,8 @@ def finish(part: pa.Table, profile: Profile, repeats: Repeats, documents_D: U64,
         part: what `ChunkScorer.score` returned.
         profile: says which rules judge repeated rows.
         repeats: of the N rows.
-        documents_D: keys of documents in ascending order, those of the part among them (or none at all).
+        documents_D: keys of documents in ascending order; null for one that is not among them (all its pairs repeat
+            earlier ones).
         probability_D: each one's `Scorer.document_probability`.
     """
     failed = part.column("failed_rules").to_numpy().copy()
@@ -70,9 +71,10 @@ def finish(part: pa.Table, profile: Profile, repeats: Repeats, documents_D: U64,
     pooled = pa.nulls(part.num_rows, pa.float32())
     key = part.column(DOCUMENT_KEY)
     if documents_D.size and key.null_count < part.num_rows:
-        place = np.searchsorted(documents_D, key.fill_null(0).to_numpy())
-        value = probability_D[np.minimum(place, documents_D.size - 1)]
-        pooled = pa.array(value, mask=key.is_null().to_numpy(zero_copy_only=False))
+        key_N = key.fill_null(0).to_numpy()
+        place_N = np.minimum(np.searchsorted(documents_D, key_N), documents_D.size - 1)
+        unknown_N = key.is_null().to_numpy(zero_copy_only=False) | (documents_D[place_N] != key_N)
+        pooled = pa.array(probability_D[place_N], mask=unknown_N)
     part = part.drop_columns([*KEYS, "failed_rules"])
     for name, column in (
         ("ai_probability_document", pooled),

@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 from bisift.contract import CONTRACT_VERSION
 from bisift.errors import ConfigError, InputError
 from bisift.filter.parts import headers, read_part
-from bisift.filter.readers import Input
+from bisift.filter.readers import Input, Reject
 from bisift.filter.writers import STANDARD, open_writer, output_files
 from bisift.manifest import MANIFEST_NAME, atomic_path, file_digest, read_json, value_digest, write_json
 
@@ -189,7 +189,12 @@ def _write_rejects(parts: Sequence[Path], path: str | None, count: int) -> None:
     with atomic_path(path) as temporary, open(temporary, "w", encoding="utf-8") as file:
         for header in headers(parts):
             for reject in header.rejects:
-                file.write(json.dumps(dataclasses.asdict(reject), ensure_ascii=True) + "\n")
+                file.write(reject_line(reject))
+
+
+def reject_line(reject: Reject) -> str:
+    """Return a reject as its line of the rejects file."""
+    return json.dumps(dataclasses.asdict(reject), ensure_ascii=True) + "\n"
 
 
 def write_manifest(

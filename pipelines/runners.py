@@ -1,0 +1,116 @@
+"""Running a job to its end: on which runner, with what progress on a terminal, and its errors in one line."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import re
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import apache_beam as beam
+from apache_beam.options.pipeline_options import PipelineOptions, TestOptions
+from apache_beam.runners.runner import PipelineState
+
+from bisift import errors
+from bisift.errors import BisiftError
+from bisift.filter.terminal import Step, Terminal
+
+POLL_SECONDS = 0.5
+_OURS = re.compile(
+    r"(?:bisift\.errors|bisift\.filter\.readers\.inputs)\.(\w+Error): (.*?)(?: \[while running [^\n]*)?$", re.MULTILINE
+)
+
+
+def run(
+    build: Callable[[beam.Pipeline], None], options: PipelineOptions, steps: Callable[[], Step] | None = None
+) -> Any:
+    """Build a pipeline, run it and return its result when it is done, None for a dry run.
+
+    `steps` says how far the job is; it is asked twice a second, and shown on a terminal.
+
+    Raises:
+        BisiftError: what a step raised, in one line; or the runner failed.
+    """
+    _quiet()
+    pipeline = beam.Pipeline(options=options)
+    build(pipeline)
+    if options.view_as(TestOptions).dry_run:
+        pipeline.run()
+        return None
+    try:
+        with _watched(steps):
+            result = pipeline.run()
+            state = result.wait_until_finish()
+    except BisiftError:
+        raise
+    except Exception as error:
+        raise explained(error) from error
+    if state not in (None, PipelineState.DONE):
+        raise BisiftError(f"the runner says {state}: see its log; run again to go on")
+    return result
+
+
+def explained(error: Exception) -> BisiftError:
+    """Return what a step raised on purpose, dug out of what the runner made of it, or one line about the rest."""
+    found: BaseException | None = error
+    texts = []
+    while found is not None:
+        if isinstance(found, BisiftError):
+            return found
+        texts.append(str(found))
+        found = found.__cause__ or found.__context__
+    for text in texts:
+        matches = _OURS.findall(text.replace("\\n", "\n"))
+        if matches:
+            name, message = matches[-1]
+            kind = getattr(errors, name, errors.InputError)
+            return kind(message.strip())
+    lines = [line.strip() for line in texts[0].splitlines() if line.strip()] or [type(error).__name__]
+    shown = max(lines[-1], lines[0], key=lambda line: "Error" in line)
+    return BisiftError(f"the job failed: {shown[:500]} (BISIFT_DEBUG=1 shows all); run again to go on")
+
+
+def _quiet() -> None:
+    """Leave Beam's log to those who debug: what goes wrong is raised and told once."""
+    level = logging.INFO if os.environ.get("BISIFT_DEBUG", "") not in ("", "0") else logging.CRITICAL
+    for name in ("apache_beam", "root", "PrismRunner", "SdkWorker"):
+        logging.getLogger(None if name == "root" else name).setLevel(level)
+
+
+@contextlib.contextmanager
+def _watched(steps: Callable[[], Step] | None) -> Iterator[None]:
+    """Show how far the job is while it runs."""
+    terminal = Terminal()
+    with terminal.progress() as show:
+        if steps is None or show is None:
+            yield
+            return
+        ended = threading.Event()
+
+        def watch() -> None:
+            while not ended.wait(POLL_SECONDS):
+                with contextlib.suppress(OSError, BisiftError):
+                    show(steps())
+
+        thread = threading.Thread(target=watch, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            thread.join()
+
+
+class Stopwatch:
+    """Wall-clock seconds since it was made."""
+
+    def __init__(self) -> None:
+        self._began = time.monotonic()
+
+    @property
+    def seconds(self) -> float:
+        return round(time.monotonic() - self._began, 3)
