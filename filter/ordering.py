@@ -245,15 +245,16 @@ class KeySample:
             self._keys += keys
             return
         if not thinned:
-            self._keys = [_sampled(part) for part in self._keys]
-        self._keys += [_sampled(part) for part in keys]
+            self._keys = [sampled(part) for part in self._keys]
+        self._keys += [sampled(part) for part in keys]
 
     def sorted(self) -> U64:
         """Return the sample in ascending order."""
         return np.sort(np.concatenate(self._keys)) if self._keys else np.zeros(0, np.uint64)
 
 
-def _sampled(packed_N: U64) -> U64:
+def sampled(packed_N: U64) -> U64:
+    """Return the keys that the sample keeps of 2^20 rows or more."""
     sampled_M: U64 = packed_N[(packed_N & np.uint64(SAMPLE_MASK)) == 0]
     return sampled_M
 

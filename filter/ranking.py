@@ -11,16 +11,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from bisift.contract import CONTRACT_VERSION, RANKED, SCORED, conform, provenance
+from bisift.contract import RANKED, SCORED, conform
 from bisift.errors import ConfigError, ContractError
 from bisift.filter.diversity import PrefixDiversity, PrefixSample
 from bisift.filter.mixing import Mixer
-from bisift.filter.ordering import POSITION, check_order
-from bisift.filter.scored import BATCH_ROWS, Scored, ScoredInput, open_scored
+from bisift.filter.ordering import check_order
+from bisift.filter.ranked import (
+    count_reasons,
+    decoded,
+    describe,
+    ranked,
+    ranked_manifest,
+    ranked_schema,
+    value_bounds,
+)
+from bisift.filter.scored import BATCH_ROWS, open_scored
 from bisift.filter.shards import check_folder, publish, shard_name, workspace
 from bisift.filter.sorting import Slice, Sorting, Tables
 from bisift.filter.writers.base import disk_errors
@@ -115,7 +123,7 @@ class _Spooled:
 
     @staticmethod
     def _conformed(table: pa.Table) -> pa.Table:
-        return _decoded(
+        return decoded(
             conform(table.drop_columns([name for name in _RANK_COLUMNS if name in table.column_names]), SCORED)
         )
 
@@ -147,16 +155,12 @@ class _Ranking:
             memory=options.memory,
             folder=folder,
         )
-        names = [field.name for field in source.schema if field.name not in SCORED.names]
-        self.schema = pa.schema(
-            [*RANKED, *(source.schema.field(name) for name in names)], metadata=source.schema.metadata
-        )
+        self.schema = ranked_schema(source.schema)
         self.rows_in = 0
         self.by_reason: Counter[str] = Counter()
         for table in source.tables(("drop_reason",)):
             self.rows_in += table.num_rows
-            for entry in pc.value_counts(table.column("drop_reason").drop_null().cast(pa.string())).to_pylist():
-                self.by_reason[entry["values"]] += entry["counts"]
+            self.by_reason += count_reasons(table)
         self.dropped = sum(self.by_reason.values())
         self.kept = self.rows_in - self.dropped
         self.rows = self.rows_in if options.keep_dropped else self.kept
@@ -174,7 +178,7 @@ class _Ranking:
             if not self._options.keep_dropped:
                 table = table.filter(pc.is_null(table.column("drop_reason")))
             if table.num_rows:
-                yield _decoded(table)
+                yield decoded(table)
             self._report(read, self.rows_in, "partitioning" if columns is None else "reading scores")
 
     def slices(self) -> Iterator[tuple[Slice, pa.Table]]:
@@ -184,29 +188,9 @@ class _Ranking:
             tables = Mixer(self._rows, self._sorting, self._options.named_shares).tables
         done = 0
         for slice_ in self._sorting.sort(tables):
-            yield slice_, self._ranked(slice_.table, done)
+            yield slice_, ranked(slice_.table, done, self.rows, self._options.order, self.schema)
             done += slice_.table.num_rows
             self._report(done, self.rows, "writing")
-
-    def _ranked(self, table: pa.Table, start: int) -> pa.Table:
-        rank_N = np.arange(start, start + table.num_rows, dtype=np.int64)
-        columns = {
-            "rank": pa.array(rank_N),
-            "percentile": pa.array((rank_N / self.rows).astype(np.float32)),
-            "order": pa.repeat(self._options.order, table.num_rows),
-        }
-        table = table.drop_columns([POSITION]) if POSITION in table.column_names else table
-        for name, column in columns.items():
-            table = table.append_column(name, column)
-        return conform(table, RANKED).replace_schema_metadata(self.schema.metadata)
-
-
-def _decoded(table: pa.Table) -> pa.Table:
-    """Replace dictionaries by their values: they differ from file to file."""
-    for index, column in enumerate(table.schema):
-        if pa.types.is_dictionary(column.type):
-            table = table.set_column(index, column.name, table.column(index).cast(column.type.value_type))
-    return table
 
 
 def rank(inputs: str | Iterable[str] | Iterable[pa.Table], **options: Any) -> Iterator[pa.Table]:
@@ -260,12 +244,14 @@ def rank_files(
     options.check()
     source = open_scored(inputs)
     source.check_alike()
-    folder = check_folder(output, [part.path for entry in source.inputs for part in entry.parts])
+    folder = check_folder(
+        output, [part.path for entry in source.inputs for part in entry.parts if isinstance(part.path, Path)]
+    )
     with workspace(folder) as state:
         ranking = _Ranking(source, options, state, progress)
         sample = PrefixSample(ranking.rows, options.seed)
         shards = _write_shards(ranking, options.shards, state, sample)
-        manifest = _manifest(source, ranking, options, shards)
+        manifest = ranked_manifest(describe(source), ranking.kept, ranking.by_reason, options, shards)
         path = publish(folder, [state / shard["file"] for shard in shards], manifest)
     counts = manifest["rows"]
     return RankResult(
@@ -299,8 +285,7 @@ def _write_shards(ranking: _Ranking, count: int, folder: Path, sample: PrefixSam
                 writer.write(table)
                 sample.add(table.column("target"))
                 if table.num_rows:
-                    value_N = slice_.keys.value_N
-                    bounds += [_number(value_N.min()), _number(value_N.max())]
+                    bounds += value_bounds(slice_.keys)
                 ahead = next(slices, None)
         shards.append(
             {
@@ -312,56 +297,3 @@ def _write_shards(ranking: _Ranking, count: int, folder: Path, sample: PrefixSam
             }
         )
     return shards
-
-
-def _number(value: np.float32 | np.float64 | np.uint64) -> float | int:
-    """Return a score as JSON writes it, with no more digits than its own type has."""
-    return int(value) if isinstance(value, np.unsignedinteger) else float(str(value))
-
-
-def _manifest(
-    source: Scored, ranking: _Ranking, options: RankOptions, shards: Sequence[Mapping[str, Any]]
-) -> dict[str, Any]:
-    by_reason = Counter(ranking.by_reason)
-    rejected = 0
-    for entry in source.inputs:
-        counts = entry.counts()
-        rejected += counts.get("rejected", 0)
-        if _left_out_dropped(entry):
-            by_reason.update(counts.get("by_reason", {}))
-    dropped = sum(by_reason.values())
-    known = provenance(source.schema)
-    return {
-        "contract": CONTRACT_VERSION,
-        "kind": "ranked",
-        "order": options.order,
-        "seed": options.seed,
-        "shares": options.named_shares,
-        "keep_dropped": options.keep_dropped,
-        "rows": {
-            "in": ranking.kept + dropped + rejected,
-            "kept": ranking.kept,
-            "dropped": dropped,
-            "rejected": rejected,
-            "by_reason": dict(sorted(by_reason.items())),
-        },
-        "models": known["models"],
-        "profile_digest": known["profile_digest"],
-        "prior": known["prior"],
-        "inputs": [_described(entry) for entry in source.inputs],
-        "shards": list(shards),
-    }
-
-
-def _left_out_dropped(entry: ScoredInput) -> bool:
-    """Whether an input is a ranking without the rows that its manifest counts as dropped."""
-    manifest = entry.manifest or {}
-    return manifest.get("kind") == "ranked" and not manifest.get("keep_dropped")
-
-
-def _described(entry: ScoredInput) -> dict[str, Any]:
-    found: dict[str, Any] = {"path": entry.path, "rows": entry.rows, "size": sum(part.size for part in entry.parts)}
-    listed = (entry.manifest or {}).get("shards") or []
-    if len(entry.parts) == 1 and len(listed) == 1 and "sha256" in listed[0]:
-        found["sha256"] = listed[0]["sha256"]
-    return found
