@@ -58,16 +58,16 @@ class Part:
         Raises:
             InputError: the file is damaged.
         """
-        names = [name for name in columns if name in self.schema.names]
         if self.form == "parquet":
             with _parquet(self.path) as file:
+                names = [name for name in columns if name in file.schema_arrow.names]
                 # one at a time: iter_batches keeps all that it has read
                 for group in range(file.num_row_groups) if groups is None else groups:
                     for batch in file.iter_batches(batch_rows, [group], names, use_threads=False):
                         yield pa.Table.from_batches([batch])
             return
-        rows = 0
         assert isinstance(self.path, Path)
+        rows, names = 0, [name for name in columns if name in self.schema.names]
         for table in text_tables(self.path, self.form, self.schema, names):
             rows += table.num_rows
             for start in range(0, table.num_rows, batch_rows):

@@ -11,7 +11,7 @@ import numpy as np
 from bisift.filter.finishing import F32, U64, document_sums
 from bisift.pipelines.duplicates import DOCUMENTS, SUM_BLOCK
 from bisift.pipelines.scoring import SharedScorer
-from bisift.pipelines.storage import Block, load
+from bisift.pipelines.spilling import Block, load
 
 PROBABILITY_BLOCK = np.dtype([("key", "<u8"), ("probability", "<f4")])
 

@@ -18,7 +18,7 @@ import pyarrow as pa
 from bisift.filter.finishing import U64, document_sums, repeated
 from bisift.filter.ordering import identity_words
 from bisift.filter.scorer import DOCUMENT_KEY, EVIDENCE, SOURCE_KEY, TARGET_KEY
-from bisift.pipelines.storage import Block, load
+from bisift.pipelines.spilling import Block, load
 
 PAIRS, SOURCES, TARGETS, DOCUMENTS = "pair", "source", "target", "document"
 SUMS = "sums"

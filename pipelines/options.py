@@ -7,13 +7,14 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import click
-from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
 
 from bisift.config import nearest
 from bisift.errors import ConfigError
 from bisift.filter.cli import params
 from bisift.filter.cli.base import Command, option
 from bisift.filter.cli.outcome import reported, terminable
+from bisift.filter.readers import remote
 
 RUNNERS = ("FnApiRunner", "PrismRunner", "PortableRunner", "FlinkRunner", "DataflowRunner")
 LOCAL = ("FnApiRunner", "PrismRunner")
@@ -98,6 +99,11 @@ def job_options(*, many_inputs: str) -> Callable[[Any], Any]:
         return command
 
     return decorate
+
+
+def sees_disk(options: PipelineOptions, path: str) -> bool:
+    """Say whether all workers of the runner see `path` as a local folder."""
+    return options.view_as(StandardOptions).runner in LOCAL and not remote.is_remote(path)
 
 
 def split_inputs(arguments: Sequence[str]) -> list[str]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import apache_beam as beam
-from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
+from apache_beam.options.pipeline_options import PipelineOptions
 
 from bisift.errors import ConfigError
 from bisift.filter.inference import resolve_models
@@ -22,7 +22,7 @@ from bisift.pipelines import metrics, runners, storage
 from bisift.pipelines.documents import DocumentProbabilities
 from bisift.pipelines.duplicates import SUMS, Repeated
 from bisift.pipelines.gathering import Gather
-from bisift.pipelines.options import LOCAL
+from bisift.pipelines.options import sees_disk
 from bisift.pipelines.ranges import RANGE_BYTES, Range, Ranges, limited
 from bisift.pipelines.scoring import ASKED, KEY_BLOCKS, PARTS, ScoreJob, ScoreRanges, SharedScorer
 from bisift.pipelines.sinks import Finish, Publish
@@ -83,7 +83,7 @@ def score(inputs: Sequence[str], output: str, options: JobOptions, beam_options:
         range_bytes=options.range_bytes,
         buckets=_buckets(origins),
         strict=options.strict,
-        spill=beam_options.view_as(StandardOptions).runner in LOCAL and not remote.is_remote(output),
+        spill=state_folder(output) if sees_disk(beam_options, output) else None,
     )
     ranges = list(limited(origins, options.score.read, options.score.limit))
     pieces = {"range_bytes": options.range_bytes, "chunk_rows": options.score.read.chunk_rows}

@@ -6,7 +6,6 @@ run is not made again.
 
 from __future__ import annotations
 
-import io
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
@@ -26,7 +25,7 @@ from bisift.filter.scorer import DOCUMENT_KEY, EVIDENCE, SOURCE_KEY, TARGET_KEY,
 from bisift.pipelines import metrics, storage
 from bisift.pipelines.duplicates import DOCUMENTS, key_blocks
 from bisift.pipelines.ranges import RANGE_BYTES, Range, piece_name
-from bisift.pipelines.storage import Block
+from bisift.pipelines.spilling import Block, spilled, to_bytes, to_table
 
 PARTS, KEY_BLOCKS, ASKED = "parts", "key_blocks", "asked"
 """Outputs of `ScoreRanges`: parts, the keys of their rows, and the documents that they ask for."""
@@ -39,7 +38,7 @@ _KEY_COLUMNS = ("pair_id", SOURCE_KEY, TARGET_KEY, DOCUMENT_KEY, EVIDENCE)
 class ScoreJob:
     """What the steps of a job must know. `digests`: of the models, empty without.
 
-    `state`: folder of the parts. `spill`: all workers see it as a local folder, so that what is shuffled may lie there.
+    `state`: folder of the parts. `spill`: folder that all workers see, for what is shuffled; None: by value.
     `buckets`: how many parts the keys of duplicates are spread over.
     """
 
@@ -51,7 +50,7 @@ class ScoreJob:
     range_bytes: int = RANGE_BYTES
     buckets: int = 1
     strict: bool = False
-    spill: bool = False
+    spill: str | None = None
 
     @property
     def prior(self) -> float | None:
@@ -165,7 +164,7 @@ class _Scoring(beam.DoFn):
         metrics.count_all("rejected", Counter(reject.reason for reject in header.rejects))
         yield name, (PARTS, b"")
         blocks = key_blocks(table, name, self._job.buckets, models=self._scorer.scorer is not None)
-        for key, block in spilled(blocks, self._job.spill, storage.join(self._job.state, f"keys-{name}.bin")):
+        for key, block in spilled(blocks, self._job.spill, f"keys-{name}.bin"):
             tag = ASKED if key.startswith(DOCUMENTS) else KEY_BLOCKS
             yield beam.pvalue.TaggedOutput(tag, (key, (name, block)))
 
@@ -185,7 +184,7 @@ class _ScorePiece(_Scoring):
     def process(self, element: Piece) -> Iterator[Any]:
         found = self._earlier(element.name)
         if found is None:
-            pairs = pa.ipc.open_stream(pa.py_buffer(storage.load(element.pairs))).read_all()
+            pairs = to_table(element.pairs)
             chunk = Chunk(pairs, element.rejects, element.last_row, None)
             found = self._keep(element.name, *self._score(element.number, [chunk]))
         yield from self._emit(element.name, *found)
@@ -215,11 +214,8 @@ class _ReadPieces(beam.DoFn):
         name = piece_name(element.number, before)
         pairs = to_bytes(pa.concat_tables([chunk.pairs for chunk in held if chunk.pairs.num_rows] or [held[0].pairs]))
         rejects = tuple(reject for chunk in held for reject in chunk.rejects)
-        if self._job.spill:
-            path = storage.join(self._job.state, f"pairs-{name}.arrow")
-            ((_, pairs_or_block),) = spilled([(name, pairs)], True, path)
-            return Piece(name, element.number, held[-1].last_row, pairs_or_block, rejects)
-        return Piece(name, element.number, held[-1].last_row, pairs, rejects)
+        ((_, block),) = spilled([(name, pairs)], self._job.spill, f"pairs-{name}.arrow")
+        return Piece(name, element.number, held[-1].last_row, block, rejects)
 
 
 def chunks(element: Range, job: ScoreJob) -> Iterator[Chunk]:
@@ -271,24 +267,3 @@ def scored(scorer: ChunkScorer, pairs: pa.Table, rejects: list[Reject]) -> list[
     metrics.observe("chunk_rows", pairs.num_rows)
     metrics.observe("model_ms", 1000 * (scorer.model_seconds - models))
     return [table]
-
-
-def to_bytes(table: pa.Table) -> bytes:
-    """Return a table as a compressed Arrow IPC stream: a pickled slice would carry all that it was cut from."""
-    sink = io.BytesIO()
-    with pa.ipc.new_stream(sink, table.schema, options=pa.ipc.IpcWriteOptions(compression="lz4")) as writer:
-        writer.write_table(table)
-    return sink.getvalue()
-
-
-def spilled(blocks: Iterable[tuple[str, bytes]], spill: bool, path: str) -> Iterator[tuple[str, Block | bytes]]:
-    """Yield keyed blocks of bytes: as they are, or where they lie in the file `path`."""
-    if not spill:
-        yield from blocks
-        return
-    places: list[tuple[str, Block]] = []
-    with storage.created(path) as local, open(local, "wb") as file:
-        for key, block in blocks:
-            places.append((key, Block(path, file.tell(), len(block))))
-            file.write(block)
-    yield from places

@@ -8,7 +8,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pyarrow as pa
 from pyarrow.fs import FileSelector, FileType, LocalFileSystem, copy_files
@@ -30,7 +30,7 @@ def created(path: str) -> Iterator[Path]:
     Raises:
         BisiftError: the disk or the store refuses.
     """
-    with _failing(path):
+    with failing(path):
         if not remote.is_remote(path):
             with atomic_path(path) as temporary:
                 yield temporary
@@ -54,46 +54,24 @@ def fetched(path: str) -> Iterator[Path]:
         return
     with tempfile.TemporaryDirectory(prefix="bisift-") as folder:
         local = Path(folder) / path.rpartition("/")[2]
-        with _failing(path):
+        with failing(path):
             filesystem, source = remote.locate(path)
             copy_files(source, str(local), filesystem, LocalFileSystem())
         yield local
-
-
-class Block(NamedTuple):
-    """Some bytes of a file: what is shuffled in place of large values where all workers see one disk."""
-
-    path: str
-    offset: int
-    size: int
-
-
-def load(block: Block | bytes) -> bytes:
-    """Return the bytes themselves, wherever they are.
-
-    Raises:
-        BisiftError: the file is not there any more.
-    """
-    if isinstance(block, bytes):
-        return block
-    path, offset, size = block
-    with _failing(path), open(path, "rb") as file:
-        file.seek(offset)
-        return file.read(size)
 
 
 def exists(path: str) -> bool:
     """Say whether a file or folder is there."""
     if not remote.is_remote(path):
         return os.path.exists(path)
-    with _failing(path):
+    with failing(path):
         filesystem, place = remote.locate(path)
         return bool(filesystem.get_file_info(place).type != FileType.NotFound)
 
 
 def names(folder: str) -> list[str]:
     """Return the names of the files in a folder, sorted; none where there is no folder."""
-    with _failing(folder):
+    with failing(folder):
         if not remote.is_remote(folder):
             return sorted(entry.name for entry in os.scandir(folder) if entry.is_file()) if exists(folder) else []
         filesystem, place = remote.locate(folder)
@@ -103,7 +81,7 @@ def names(folder: str) -> list[str]:
 
 def remove(path: str) -> None:
     """Remove a file that may be there."""
-    with _failing(path), contextlib.suppress(FileNotFoundError):
+    with failing(path), contextlib.suppress(FileNotFoundError):
         if not remote.is_remote(path):
             os.unlink(path)
         elif exists(path):
@@ -116,13 +94,14 @@ def remove_folder(path: str) -> None:
     if not remote.is_remote(path):
         shutil.rmtree(path, ignore_errors=True)
     elif exists(path):
-        with _failing(path):
+        with failing(path):
             filesystem, place = remote.locate(path)
             filesystem.delete_dir(place)
 
 
 @contextlib.contextmanager
-def _failing(path: str) -> Iterator[None]:
+def failing(path: str) -> Iterator[None]:
+    """Turn a failing disk or store into one line that names the path."""
     try:
         yield
     except (OSError, pa.ArrowException) as error:
