@@ -108,5 +108,5 @@ def _row_bytes(source: Scored) -> int:
         for part in entry.parts:
             for table in part.tables(source.schema.names, _SAMPLE_ROWS):
                 if table.num_rows:
-                    return max(1, int(table.nbytes) // table.num_rows)
+                    return max(1, int(table.nbytes // table.num_rows))
     return 1
