@@ -88,8 +88,11 @@ class Words:
 
 @dataclass(frozen=True)
 class SliceLinks:
-    """What the table says of a slice: of each token the sum of its t(t|s) (see `log_mean`) and whether any link explains
-    it, and the best link of each target token that has one: row, both positions, entry."""
+    """What the table says of a slice.
+
+    Of each token the sum of its t(t|s) (see `log_mean`) and whether a link explains it; of each target token that has
+    one its best link: row, both positions, entry (see `link_values`).
+    """
 
     source_B: I64
     target_B: I64
