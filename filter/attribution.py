@@ -117,7 +117,11 @@ class Attribution:
 
 
 def attribute(scorer: Scorer, pairs: pa.Table, sides: TwoSides, features: pa.Table) -> Attribution:
-    """Split both scores of one pair; arguments as of `Scorer.score`, with one row."""
+    """Split both scores of one pair; arguments as of `Scorer.score`, with one row.
+
+    Raises:
+        ModelError: the values of a typical pair are missing or damaged.
+    """
     encoder = scorer.encoder(pairs, sides, features)
     typical = registry.typical()
     language = encoder.languages[0]

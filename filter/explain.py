@@ -22,6 +22,7 @@ from bisift.filter.scoring import ScoreOptions, score_tables
 
 SCORES = ("ai_probability", "ai_language_known", "ai_probability_document", "quality")
 TYPED_ORIGIN = "-"
+NOT_SPLIT = "the scores are not split"
 SAME_SCORE = 1e-4
 """Scores that are nearer than this are the same: other machines and batches round otherwise."""
 
@@ -75,8 +76,8 @@ def explain_pair(
     pairs = conform(pa.table(pair), PAIR)
     scorer = ChunkScorer(settings)
     table = next(iter(score_tables([pairs], ScoreOptions(), scorer)))
-    notes = [] if scorer.scorer else ["the scores are not split: the models are switched off"]
-    return _explain(table.to_pylist()[0], settings.profile, _attribute(scorer, pairs), notes)
+    attribution, notes = _attribute(scorer, pairs)
+    return _explain(table.to_pylist()[0], settings.profile, attribution, notes)
 
 
 def explain_row(scored: str, row: int, origin: str | None, settings: ScorerSettings) -> Explanation:
@@ -108,20 +109,24 @@ def explain_row(scored: str, row: int, origin: str | None, settings: ScorerSetti
     except ModelError as error:
         if settings.models:
             raise
-        return _explain(value, settings.profile, None, [f"the scores are not split: {error}"])
+        return _explain(value, settings.profile, None, [f"{NOT_SPLIT}: {error}"])
     pairs = pa.Table.from_pylist([{name: value[name] for name in PAIR.names}], schema=PAIR)
-    attribution = _attribute(scorer, pairs)
-    if attribution is None:
-        return _explain(value, settings.profile, None, ["the scores are not split: the models are switched off"])
-    return _explain(value, settings.profile, attribution, _differences(value, attribution, provenance, scorer))
+    attribution, notes = _attribute(scorer, pairs)
+    if attribution is not None:
+        notes = _differences(value, attribution, provenance, scorer)
+    return _explain(value, settings.profile, attribution, notes)
 
 
-def _attribute(scorer: ChunkScorer, pairs: pa.Table) -> Attribution | None:
+def _attribute(scorer: ChunkScorer, pairs: pa.Table) -> tuple[Attribution | None, list[str]]:
+    """The attribution of one pair, or a note that says why there is none."""
     if scorer.scorer is None:
-        return None
+        return None, [f"{NOT_SPLIT}: the models are switched off"]
     sides = Sides.of(pairs)
     features = measure(pairs, sides, language_id=scorer.settings.profile.language_id)
-    return attribute(scorer.scorer, pairs, sides, features)
+    try:
+        return attribute(scorer.scorer, pairs, sides, features), []
+    except ModelError as error:
+        return None, [f"{NOT_SPLIT}: {error}"]
 
 
 def _differences(
