@@ -31,6 +31,7 @@ models: $(VENV)/.installed-dev
 	$(BIN)/python -m bisift.models.train detector --data $(DATA) --lexical runs/lexical.npz \
 		--vectors runs/lexical.vectors.npz --output runs/detector.onnx
 	$(BIN)/python -m bisift.models.train quality --data $(DATA) --lexical runs/lexical.npz --output runs/quality.onnx
+	$(BIN)/python -m bisift.models.train typical --data $(DATA) --lexical runs/lexical.npz --output runs/typical.json
 
 clean:
 	rm -rf build dist *.egg-info demo-output .mypy_cache .ruff_cache .pytest_cache .hypothesis

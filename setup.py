@@ -70,6 +70,8 @@ setup(
             "moto[server]>=5.0",
             "boto3>=1.34",
             "Django>=5.0,<6",
+            "playwright>=1.40",
+            "axe-playwright-python>=0.1.4",
             "types-PyYAML",
             "lxml-stubs",
         ],

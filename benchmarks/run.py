@@ -15,6 +15,7 @@ from bench.language import language
 from bench.measure import BenchmarkError
 from bench.ranking import rank
 from bench.readers import readers
+from bench.reporting import report
 from bench.results import DOCS, RESULTS, Figure, append, record, write_docs
 from bench.scoring import full, large, rules, workers
 from bench.startup import startup
@@ -30,6 +31,7 @@ BENCHMARKS: dict[str, Callable[[Workspace], list[Figure]]] = {
     "rank": rank,
     "select": select,
     "dedup": dedup,
+    "report": report,
     "large": large,
 }
 LONG = ("large",)

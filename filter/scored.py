@@ -14,10 +14,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from bisift import remote
 from bisift.config import nearest
 from bisift.contract import EXTRA_PREFIX, RANKED, SCORED, conform, provenance, with_provenance
 from bisift.errors import ConfigError, ContractError, InputError
-from bisift.filter.readers import remote
 from bisift.filter.scored_text import open_text, text_tables
 from bisift.filter.text import Bool
 from bisift.manifest import MANIFEST_NAME, read_json

@@ -9,12 +9,12 @@ from typing import Any
 import click
 from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
 
+from bisift import remote
+from bisift.commands import Command, option
 from bisift.config import nearest
 from bisift.errors import ConfigError
 from bisift.filter.cli import params
-from bisift.filter.cli.base import Command, option
-from bisift.filter.cli.outcome import reported, terminable
-from bisift.filter.readers import remote
+from bisift.outcome import reported, terminable
 
 RUNNERS = ("FnApiRunner", "PrismRunner", "PortableRunner", "FlinkRunner", "DataflowRunner")
 LOCAL = ("FnApiRunner", "PrismRunner")

@@ -9,9 +9,9 @@ from typing import Any
 import click
 
 from bisift.filter.cli.ordering import check, ordering
-from bisift.filter.cli.outcome import on_interruption
 from bisift.filter.ranking import RankOptions
 from bisift.filter.terminal import Summary, Terminal, duration
+from bisift.outcome import on_interruption
 from bisift.pipelines.metrics import show
 from bisift.pipelines.options import Job, beam_options, job_options
 from bisift.pipelines.rankjob import RankJobResult

@@ -12,10 +12,10 @@ from typing import Any
 
 from apache_beam.options.pipeline_options import PipelineOptions
 
+from bisift import remote
 from bisift.errors import ConfigError
 from bisift.filter.ranked import describe
 from bisift.filter.ranking import RankOptions
-from bisift.filter.readers import remote
 from bisift.filter.scored import Scored, open_scored
 from bisift.filter.shards import check_folder, workspace
 from bisift.manifest import MANIFEST_NAME, read_json

@@ -9,8 +9,8 @@ from typing import Any
 import click
 
 from bisift.filter.cli.ordering import check, ordering
-from bisift.filter.cli.outcome import REJECTED, on_interruption
 from bisift.filter.ranking import RankOptions
+from bisift.outcome import REJECTED, on_interruption
 from bisift.pipelines import rank, score, storage
 from bisift.pipelines.options import Job, beam_options, job_options
 from bisift.pipelines.rankjob import rank as rank_job

@@ -8,12 +8,12 @@ from typing import Any
 
 import click
 
+from bisift.commands import option
 from bisift.filter.cli import params
-from bisift.filter.cli.base import option
 from bisift.filter.cli.judging import check, judging
-from bisift.filter.cli.outcome import REJECTED, on_interruption
 from bisift.filter.cli.reading import read_options, reading
 from bisift.filter.terminal import Summary, Terminal, duration
+from bisift.outcome import REJECTED, on_interruption
 from bisift.pipelines.options import Job, beam_options, job_options
 from bisift.pipelines.scorejob import JobOptions, JobResult
 from bisift.pipelines.scorejob import score as score_job

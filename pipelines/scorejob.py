@@ -11,11 +11,12 @@ from typing import Any
 import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions
 
+from bisift import remote
 from bisift.errors import ConfigError
 from bisift.filter.inference import resolve_models
 from bisift.filter.parts import read_header
 from bisift.filter.publishing import Progress
-from bisift.filter.readers import Input, expand, remote
+from bisift.filter.readers import Input, expand
 from bisift.filter.scoring import ScoreOptions, run_identity, scorer_settings
 from bisift.manifest import MANIFEST_NAME, read_json
 from bisift.pipelines import metrics, runners, storage

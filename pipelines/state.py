@@ -12,9 +12,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from bisift import remote
 from bisift.contract import METADATA_KEY
 from bisift.errors import ConfigError
-from bisift.filter.readers import remote
 from bisift.manifest import MANIFEST_NAME, read_json, value_digest, write_json
 from bisift.pipelines import storage
 

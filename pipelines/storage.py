@@ -13,8 +13,8 @@ from typing import Any
 import pyarrow as pa
 from pyarrow.fs import FileSelector, FileType, LocalFileSystem, copy_files
 
+from bisift import remote
 from bisift.errors import BisiftError
-from bisift.filter.readers import remote
 from bisift.manifest import atomic_path
 
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import click
 
+from bisift.commands import option
 from bisift.filter.cli import params
-from bisift.filter.cli.base import option
 
 ORDERS = ("quality", "human", "combined", "random", "mixed")
 ORDER, RUN = "Order", "Run"

@@ -15,8 +15,8 @@ from functools import partial
 from types import TracebackType
 from typing import IO, Any, TypeVar, cast
 
+from bisift import remote
 from bisift.errors import InputError
-from bisift.filter.readers import remote
 
 T = TypeVar("T")
 STDIN = "-"

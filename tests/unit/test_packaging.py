@@ -51,7 +51,7 @@ def expected_files() -> set[str]:
     """All modules, and the data that belongs to them, under the names that they are imported by."""
     found = {path.name for path in (ROOT / "bisift").iterdir() if path.suffix == ".py"} | {"py.typed"}
     for folder in FOLDERS:
-        for pattern in ("*.py", "*.yaml", "weights/*"):
+        for pattern in ("*.py", "*.yaml", "report/*.css", "report/*.js", "weights/*"):
             paths = (path for path in (ROOT / folder).rglob(pattern) if path.is_file() and path.name[0] != ".")
             found |= {str(path.relative_to(ROOT)) for path in paths}
     return {f"bisift/{name}" for name in found}
