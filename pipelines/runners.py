@@ -20,6 +20,7 @@ from bisift.errors import BisiftError
 from bisift.filter.terminal import Step, Terminal
 
 POLL_SECONDS = 0.5
+_WHERE = " [while running "
 _OURS = re.compile(
     r"(?:bisift\.errors|bisift\.filter\.readers\.inputs)\.(\w+Error): (.*?)(?: \[while running [^\n]*)?$", re.MULTILINE
 )
@@ -45,8 +46,6 @@ def run(
         with _watched(steps):
             result = pipeline.run()
             state = result.wait_until_finish()
-    except BisiftError:
-        raise
     except Exception as error:
         raise explained(error) from error
     if state not in (None, PipelineState.DONE):
@@ -60,7 +59,7 @@ def explained(error: Exception) -> BisiftError:
     texts = []
     while found is not None:
         if isinstance(found, BisiftError):
-            return found
+            return type(found)(str(found).partition(_WHERE)[0])
         texts.append(str(found))
         found = found.__cause__ or found.__context__
     for text in texts:

@@ -38,6 +38,8 @@ class Lines:
     def between(self, begin: int, end: int) -> None:
         """Go to the first line that begins at byte `begin` or later, and stop before the first at `end` or later."""
         self._end = end
+        if not begin and self.stream.peek().startswith(BOM):
+            self._end = max(end, len(BOM) + 1)  # the first line begins behind it
         if begin:
             self._blocks = self._cut(self._line_start(begin))
 
