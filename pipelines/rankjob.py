@@ -55,7 +55,8 @@ def rank(inputs: Sequence[str], output: str, options: RankOptions, beam_options:
     options.check()
     source = open_scored(inputs)
     source.check_alike()
-    with _claimed(output, source) as (folder, state):
+    dry_run = runners.is_dry_run(beam_options)
+    with contextlib.nullcontext((output, None)) if dry_run else _claimed(output, source) as (folder, state):
         job = RankJob(
             options=options,
             schema=source.schema,

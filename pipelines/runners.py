@@ -37,20 +37,24 @@ def run(
         BisiftError: what a step raised, in one line; or the runner failed.
     """
     _quiet()
-    pipeline = beam.Pipeline(options=options)
-    build(pipeline)
-    if options.view_as(TestOptions).dry_run:
-        pipeline.run()
-        return None
     try:
+        pipeline = beam.Pipeline(options=options)
+        build(pipeline)
         with _watched(steps):
             result = pipeline.run()
+            if is_dry_run(options):
+                return None
             state = result.wait_until_finish()
     except Exception as error:
         raise explained(error) from error
     if state not in (None, PipelineState.DONE):
         raise BisiftError(f"the runner says {state}: see its log; run again to go on")
     return result
+
+
+def is_dry_run(options: PipelineOptions) -> bool:
+    """Say whether a job is only built: it then touches neither output nor state."""
+    return bool(options.view_as(TestOptions).dry_run)
 
 
 def explained(error: Exception) -> BisiftError:

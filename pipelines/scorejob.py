@@ -72,7 +72,8 @@ def score(inputs: Sequence[str], output: str, options: JobOptions, beam_options:
     found = resolve_models(dict(options.score.models)) if options.score.use_models else {}
     digests = {kind: model.digest for kind, model in found.items()}
     identity = run_identity(origins, settings, options.score, output, digests)
-    done = None if options.score.restart else finished(output, identity)
+    dry_run = runners.is_dry_run(beam_options)
+    done = None if options.score.restart or dry_run else finished(output, identity)
     if done is not None:
         return JobResult(output, done["rows"], done["rejects_by_reason"], {}, watch.seconds, True)
     job = ScoreJob(
@@ -88,11 +89,12 @@ def score(inputs: Sequence[str], output: str, options: JobOptions, beam_options:
     )
     ranges = list(limited(origins, options.score.read, options.score.limit))
     pieces = {"range_bytes": options.range_bytes, "chunk_rows": options.score.read.chunk_rows}
+    build = pipeline(job, ranges, Publish(job, origins, identity))
+    if dry_run:
+        runners.run(build, beam_options)
+        return JobResult(output, {}, {}, {}, watch.seconds, False, dry_run=True)
     with claimed(output, identity | pieces, restart=options.score.restart):
-        build = pipeline(job, ranges, Publish(job, origins, identity))
         result = runners.run(build, beam_options, _steps(job, origins))
-        if result is None:
-            return JobResult(output, {}, {}, {}, watch.seconds, False, dry_run=True)
         with storage.fetched(storage.join(output, MANIFEST_NAME)) as path:
             manifest = read_json(path)
     counts, rejects = manifest["rows"], manifest["rejects_by_reason"]
