@@ -189,7 +189,9 @@ def is_dropped(table: pa.Table) -> Bool:
 
 def identity_words(column: pa.ChunkedArray) -> U64:
     """Return the identities as N × 2 little-endian words."""
-    array = pa.concat_arrays(column.chunks) if column.num_chunks != 1 else column.chunk(0)
+    array = (
+        column.chunk(0) if column.num_chunks == 1 else pa.concat_arrays([*column.chunks, pa.array([], pa.binary(16))])
+    )
     raw = np.frombuffer(array.buffers()[1], np.uint64) if len(array) else np.zeros(0, np.uint64)
     return raw.reshape(-1, 2)[array.offset : array.offset + len(array)]
 

@@ -20,6 +20,7 @@ from bisift.errors import BisiftError
 from bisift.filter.terminal import Step, Terminal
 
 POLL_SECONDS = 0.5
+_GONE = re.compile(r'StatusCode.UNAVAILABLE\s+details = "(.*)"')
 _WHERE = " [while running "
 _OURS = re.compile(
     r"(?:bisift\.errors|bisift\.filter\.readers\.inputs)\.(\w+Error): (.*?)(?: \[while running [^\n]*)?$", re.MULTILINE
@@ -36,11 +37,10 @@ def run(
     Raises:
         BisiftError: what a step raised, in one line; or the runner failed.
     """
-    _quiet()
     try:
-        pipeline = beam.Pipeline(options=options)
-        build(pipeline)
-        with _watched(steps):
+        with _watched(steps), _quiet():
+            pipeline = beam.Pipeline(options=options)
+            build(pipeline)
             result = pipeline.run()
             if is_dry_run(options):
                 return None
@@ -72,16 +72,30 @@ def explained(error: Exception) -> BisiftError:
             name, message = matches[-1]
             kind = getattr(errors, name, errors.InputError)
             return kind(message.strip())
+    gone = _GONE.search(texts[0])
+    if gone is not None:
+        return BisiftError(f"the runner cannot be reached any more ({gone[1]}); run again to go on")
     lines = [line.strip() for line in texts[0].splitlines() if line.strip()] or [type(error).__name__]
     shown = max(lines[-1], lines[0], key=lambda line: "Error" in line)
     return BisiftError(f"the job failed: {shown[:500]} (BISIFT_DEBUG=1 shows all); run again to go on")
 
 
-def _quiet() -> None:
-    """Leave Beam's log to those who debug: what goes wrong is raised and told once."""
-    level = logging.INFO if os.environ.get("BISIFT_DEBUG", "") not in ("", "0") else logging.CRITICAL
-    for name in ("apache_beam", "root", "PrismRunner", "SdkWorker"):
-        logging.getLogger(None if name == "root" else name).setLevel(level)
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Leave Beam's log to those who debug: what goes wrong is raised, and told once."""
+    if os.environ.get("BISIFT_DEBUG", "") not in ("", "0"):
+        yield
+        return
+    disabled, hook = logging.root.manager.disable, threading.excepthook
+    logging.getLogger("apache_beam").setLevel(logging.CRITICAL)  # what it logs at the end of the process, too
+    logging.disable(logging.CRITICAL)
+    threading.excepthook = lambda _: None  # of Beam's threads that read from a runner which went away
+    try:
+        with open(os.devnull, "w") as nowhere, contextlib.redirect_stderr(nowhere):  # workers print their tracebacks
+            yield
+    finally:
+        logging.disable(disabled)
+        threading.excepthook = hook
 
 
 @contextlib.contextmanager
