@@ -20,7 +20,7 @@ from bisift.contract import PAIR, SCORED, with_provenance
 from bisift.errors import BisiftError, InputError
 from bisift.filter.inference import DEFAULT_PRIOR
 from bisift.filter.parts import Header, read_header, read_part, write_part
-from bisift.filter.readers import Chunk, ReadOptions, Reject, check_unchanged, read_span
+from bisift.filter.readers import Chunk, Input, ReadOptions, Reject, check_unchanged, read_span
 from bisift.filter.scorer import DOCUMENT_KEY, EVIDENCE, SOURCE_KEY, TARGET_KEY, ChunkScorer, ScorerSettings
 from bisift.pipelines import metrics, storage
 from bisift.pipelines.duplicates import DOCUMENTS, key_blocks
@@ -39,7 +39,8 @@ class ScoreJob:
     """What the steps of a job must know. `digests`: of the models, empty without.
 
     `state`: folder of the parts. `spill`: folder that all workers see, for what is shuffled; None: by value.
-    `buckets`: how many parts the keys of duplicates are spread over.
+    `buckets`: how many parts the keys of duplicates are spread over. `live`: an input may change while it is read, as
+    what watches it will report.
     """
 
     settings: ScorerSettings
@@ -51,6 +52,12 @@ class ScoreJob:
     buckets: int = 1
     strict: bool = False
     spill: str | None = None
+    live: bool = False
+
+    def check_unchanged(self, origin: Input) -> None:
+        """Raise ChangedInputError where an input is not what it was, unless inputs are live."""
+        if not self.live:
+            check_unchanged(origin)
 
     @property
     def prior(self) -> float | None:
@@ -121,8 +128,8 @@ class SharedScorer:
         return scorer
 
 
-class _Scoring(beam.DoFn):
-    """What scoring a range and scoring a piece have in common."""
+class Scoring(beam.DoFn):
+    """What scoring ranges, pieces and messages have in common."""
 
     def __init__(self, job: ScoreJob, scorer: SharedScorer) -> None:
         self._job = job
@@ -169,18 +176,18 @@ class _Scoring(beam.DoFn):
             yield beam.pvalue.TaggedOutput(tag, (key, (name, block)))
 
 
-class _ScoreRange(_Scoring):
+class _ScoreRange(Scoring):
     def process(self, element: Range) -> Iterator[Any]:
         found = self._earlier(element.name)
         if found is None:
-            check_unchanged(element.origin)
+            self._job.check_unchanged(element.origin)
             found = self._score(element.number, chunks(element, self._job))
-            check_unchanged(element.origin)  # what was appended meanwhile is in no range
+            self._job.check_unchanged(element.origin)  # what was appended meanwhile is in no range
             self._keep(element.name, *found)
         yield from self._emit(element.name, *found)
 
 
-class _ScorePiece(_Scoring):
+class _ScorePiece(Scoring):
     def process(self, element: Piece) -> Iterator[Any]:
         found = self._earlier(element.name)
         if found is None:
@@ -197,7 +204,7 @@ class _ReadPieces(beam.DoFn):
         self._job = job
 
     def process(self, element: Range) -> Iterator[Any]:
-        check_unchanged(element.origin)
+        self._job.check_unchanged(element.origin)
         held: list[Chunk] = []
         before = last_row = 0
         for chunk in chunks(element, self._job):
@@ -206,7 +213,7 @@ class _ReadPieces(beam.DoFn):
             if sum(one.pairs.nbytes for one in held) >= PIECE_BYTES:
                 yield self._piece(element, before, held)
                 held, before = [], last_row
-        check_unchanged(element.origin)
+        self._job.check_unchanged(element.origin)
         if held:
             yield self._piece(element, before, held)
 

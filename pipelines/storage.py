@@ -79,6 +79,16 @@ def names(folder: str) -> list[str]:
         return sorted(info.base_name for info in found if info.type == FileType.File)
 
 
+def folders(folder: str) -> list[str]:
+    """Return the names of the folders in a folder, sorted; none where there is no folder."""
+    with failing(folder):
+        if not remote.is_remote(folder):
+            return sorted(entry.name for entry in os.scandir(folder) if entry.is_dir()) if exists(folder) else []
+        filesystem, place = remote.locate(folder)
+        found: list[Any] = filesystem.get_file_info(FileSelector(place, allow_not_found=True))
+        return sorted(info.base_name for info in found if info.type == FileType.Directory)
+
+
 def remove(path: str) -> None:
     """Remove a file that may be there."""
     with failing(path), contextlib.suppress(FileNotFoundError):
