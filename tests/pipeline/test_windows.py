@@ -48,7 +48,7 @@ def test_a_folder_that_is_not_there_yet_is_empty(tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_opened_arrives_with_its_problem(tmp_path: Path) -> None:
-    (tmp_path / "a.gz").write_bytes(b"no gzip at all")
+    (tmp_path / "a.gz").write_bytes(b"\x1f\x8b\x08 no gzip beyond its first bytes")
     (found,) = ready([str(tmp_path)], READ)
     assert found.problem is not None
     assert "a.gz" in found.problem
