@@ -20,6 +20,7 @@ from bench.reporting import report
 from bench.results import DOCS, RESULTS, Figure, append, record, write_docs
 from bench.scoring import full, large, rules, workers
 from bench.startup import startup
+from bench.streaming import stream
 from bench.workspace import Workspace
 
 BENCHMARKS: dict[str, Callable[[Workspace], list[Figure]]] = {
@@ -36,17 +37,16 @@ BENCHMARKS: dict[str, Callable[[Workspace], list[Figure]]] = {
     "pipelines": pipelines,
     "large": large,
     "growth": growth,
+    "stream": stream,
 }
-LONG = ("large", "growth")
+LONG = ("large", "growth", "stream")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the benchmarks asked for, print and keep their figures. Returns 1 where one of them could not run."""
     parser = argparse.ArgumentParser(prog="benchmarks/run.py", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"one of {', '.join(BENCHMARKS)}")
-    parser.add_argument(
-        "--large", action="store_true", help="with all others, run large and growth too: 2,000,000 and 3,000,000 rows"
-    )
+    parser.add_argument("--large", action="store_true", help=f"with all others, run {', '.join(LONG)}, too")
     parser.add_argument("--rows", type=int, default=100_000, metavar="N", help="pairs to measure on (100,000)")
     parser.add_argument("--repeats", type=int, default=3, metavar="N", help="runs of which the best counts (3)")
     parser.add_argument("--results", type=Path, default=RESULTS, metavar="DIR", help="where JSON lines are kept")
