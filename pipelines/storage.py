@@ -19,8 +19,9 @@ from bisift.manifest import atomic_path
 
 
 def join(folder: str, name: str) -> str:
-    """Return the path of a file in a folder."""
-    return f"{folder.rstrip('/')}/{name}"
+    """Return the path or URI of a file in a folder; the query of a URI stays at its end."""
+    base, mark, query = folder.partition("?") if remote.is_remote(folder) else (folder, "", "")
+    return f"{base.rstrip('/')}/{name}{mark}{query}"
 
 
 @contextlib.contextmanager
@@ -36,7 +37,7 @@ def created(path: str) -> Iterator[Path]:
                 yield temporary
             return
         with tempfile.TemporaryDirectory(prefix="bisift-") as folder:
-            local = Path(folder) / path.rpartition("/")[2]
+            local = Path(folder) / remote.redact(path).rpartition("/")[2]
             yield local
             filesystem, target = remote.locate(path)
             copy_files(str(local), target, LocalFileSystem(), filesystem)  # an object appears when it is whole
@@ -53,7 +54,7 @@ def fetched(path: str) -> Iterator[Path]:
         yield Path(path)
         return
     with tempfile.TemporaryDirectory(prefix="bisift-") as folder:
-        local = Path(folder) / path.rpartition("/")[2]
+        local = Path(folder) / remote.redact(path).rpartition("/")[2]
         with failing(path):
             filesystem, source = remote.locate(path)
             copy_files(source, str(local), filesystem, LocalFileSystem())

@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from bisift import remote
 from bisift.commands import option
 from bisift.filter.cli.ordering import check as check_order
 from bisift.filter.cli.ordering import ordering
@@ -99,7 +100,8 @@ def stream(inputs: tuple[str, ...], output: str, as_json: bool, **settings: Any)
         from bisift.pipelines.metrics import show
 
         show(result.metrics, terminal)
-    terminal.line(f"{len(result.windows):,} windows are published after {duration(result.seconds)} in {result.output}")
+    place = remote.redact(result.output) if remote.is_remote(result.output) else result.output
+    terminal.line(f"{len(result.windows):,} windows are published after {duration(result.seconds)} in {place}")
 
 
 if __name__ == "__main__":
