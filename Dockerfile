@@ -3,7 +3,8 @@
 # check it.
 #
 #   docker build -t REGISTRY/bisift:0.1.0 .                                  for Flink and Kubernetes, not run as root
-#   docker build --target dataflow -t REGISTRY/bisift-dataflow:0.1.0 .       for Dataflow, its Flex Template included
+#   docker build --target dataflow -t REGISTRY/bisift-dataflow:0.1.0 .       for Dataflow, the Flex Template of score included
+#   docker build --target dataflow --build-arg JOB=rank -t REGISTRY/bisift-dataflow-rank:0.1.0 .       the same for rank
 
 # The Beam of constraints.txt and the Python that submits the jobs: they must be the same on both sides.
 ARG BASE=apache/beam_python3.11_sdk:2.77.0
@@ -35,9 +36,10 @@ ENV OMP_NUM_THREADS=1
 # Dataflow mounts folders of root's into workers, and the launcher writes to /var/log: both run as root, as in Beam's
 # own image. The service starts launchers with the launcher and workers with the entry point.
 FROM package AS dataflow
+ARG JOB=score
 COPY --from=launcher /opt/google/dataflow/python_template_launcher /opt/google/dataflow/python_template_launcher
-COPY deploy/dataflow/score.py /template/score.py
-ENV FLEX_TEMPLATE_PYTHON_PY_FILE=/template/score.py
+COPY deploy/dataflow/${JOB}.py /template/
+ENV FLEX_TEMPLATE_PYTHON_PY_FILE=/template/${JOB}.py
 ENTRYPOINT ["/opt/apache/beam/boot"]
 
 # boot makes a virtual environment for each worker process below /opt/apache/beam-venv.

@@ -1,4 +1,4 @@
-"""What a Flex Template's launcher runs in the image: the score job, with the template's parameters as its options."""
+"""What the launcher of a Flex Template runs: the score job, with the template's parameters as its options."""
 
 import runpy
 
