@@ -18,6 +18,7 @@ from bench.readers import readers
 from bench.reporting import report
 from bench.results import DOCS, RESULTS, Figure, append, record, write_docs
 from bench.scoring import full, large, rules, workers
+from bench.sizes import sizes
 from bench.startup import startup
 from bench.workspace import Workspace
 
@@ -32,6 +33,7 @@ BENCHMARKS: dict[str, Callable[[Workspace], list[Figure]]] = {
     "select": select,
     "dedup": dedup,
     "report": report,
+    "sizes": sizes,
     "large": large,
 }
 LONG = ("large",)
