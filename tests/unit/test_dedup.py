@@ -160,9 +160,9 @@ def marks(path: Path) -> dict[tuple[str, int], tuple[Any, ...]]:
     return {(row["origin"], row["row"]): tuple(row[name] for name in names) for row in pq.read_table(path).to_pylist()}
 
 
-@pytest.mark.parametrize("best", [1, 16])
-def test_marks_do_not_depend_on_files_or_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, best: int) -> None:
-    monkeypatch.setattr(near, "BEST", best)
+@pytest.mark.parametrize("compared", [1, 16])
+def test_marks_do_not_depend_on_files_or_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, compared: int) -> None:
+    monkeypatch.setattr(near, "BEST", compared)
     source, target = texts(300, seed=5)
     rows = list(zip(source.to_pylist(), target.to_pylist(), strict=True))
     one, two = _file(tmp_path / "1.parquet", rows[:170]), _file(tmp_path / "2.parquet", rows[170:])
