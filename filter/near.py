@@ -27,6 +27,7 @@ BEST = 16
 """How many rows of a bucket, the best ones in the order, its other rows are compared with."""
 
 _COMPARED = 1 << 13  # comparisons made at once
+_SHINGLES = 1 << 20  # after so many shingles they are cut off, so that very long rows do not add up
 F32 = npt.NDArray[np.float32]
 
 
@@ -78,13 +79,13 @@ class NearDuplicates:
         self._sizes.clear()
         if not offsets[-1]:
             return np.full(rows, -1, np.int64), np.zeros(rows, np.float32)
-        found = _Found(place_N, offsets, threshold, self._shingles.fileno())
         with disk_errors(self._folder):
-            self._shingles.flush()
-            for file in self._bands:
+            for file in (self._shingles, *self._bands):
                 file.flush()
-                file.seek(0)
-                found.search(np.fromfile(file, np.uint64))
+        found = _Found(place_N, offsets, threshold, self._shingles.fileno())
+        for file in self._bands:
+            file.seek(0)
+            found.search(np.fromfile(file, np.uint64))
         return found.close_N(), found.likeness_N
 
 
@@ -165,6 +166,12 @@ class _Found:
         return hit_W
 
     def _jaccard(self, one_M: I64, other_M: I64) -> F32:
+        size_M = sum(self._offsets[rows_M + 1] - self._offsets[rows_M] for rows_M in (one_M, other_M))
+        cuts = np.flatnonzero(np.diff(np.cumsum(size_M) // _SHINGLES)) + 1
+        parts = zip(np.split(one_M, cuts), np.split(other_M, cuts), strict=True)
+        return np.concatenate([self._read_jaccard(one, other) for one, other in parts])
+
+    def _read_jaccard(self, one_M: I64, other_M: I64) -> F32:
         rows_R, place_R = np.unique(np.concatenate((one_M, other_M)), return_inverse=True)
         start_R, end_R = self._offsets[rows_R], self._offsets[rows_R + 1]
         spans = zip((4 * start_R).tolist(), (4 * (end_R - start_R)).tolist(), strict=True)

@@ -76,13 +76,16 @@ def test_sides_and_order_of_words_count() -> None:
     assert keys[:4].all()
 
 
-@pytest.mark.parametrize(("compared", "best"), [(1, 16), (7, 5), (1 << 14, 16), (1 << 14, 1)])
+@pytest.mark.parametrize(
+    ("compared", "best", "shingles"), [(1, 16, 1), (7, 5, 100), (1 << 14, 16, 900), (1 << 14, 1, 1 << 20)]
+)
 @pytest.mark.parametrize("seed", range(3))
 def test_the_best_close_row_is_found(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int, compared: int, best: int
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int, compared: int, best: int, shingles: int
 ) -> None:
     monkeypatch.setattr(near, "_COMPARED", compared)
     monkeypatch.setattr(near, "BEST", best)
+    monkeypatch.setattr(near, "_SHINGLES", shingles)
     source, target = texts(400, seed)
     place_N = np.random.default_rng(seed).permutation(400)
     with NearDuplicates(tmp_path) as search:
