@@ -19,6 +19,7 @@ from bench.readers import readers
 from bench.reporting import report
 from bench.results import DOCS, RESULTS, Figure, append, record, write_docs
 from bench.scoring import full, large, rules, workers
+from bench.sizes import sizes
 from bench.startup import startup
 from bench.streaming import stream
 from bench.workspace import Workspace
@@ -35,6 +36,7 @@ BENCHMARKS: dict[str, Callable[[Workspace], list[Figure]]] = {
     "dedup": dedup,
     "report": report,
     "pipelines": pipelines,
+    "sizes": sizes,
     "large": large,
     "growth": growth,
     "stream": stream,

@@ -15,9 +15,10 @@ import apache_beam as beam
 import numpy as np
 import pyarrow as pa
 
+from bisift.filter.manifests import SourceFacts, count_reasons
 from bisift.filter.mixing import count_groups, group_codes, share_table
 from bisift.filter.ordering import F64, SAMPLE_FROM, cuts_of, key_columns, sampled, shard_of, sort_indices
-from bisift.filter.ranked import SourceFacts, count_reasons, ranked, ranked_manifest, ranked_schema, value_bounds
+from bisift.filter.ranked import ranked, ranked_manifest, ranked_schema, value_bounds
 from bisift.filter.shards import shard_name
 from bisift.filter.text import I64, U64
 from bisift.filter.writers.parquet import RowGroups
