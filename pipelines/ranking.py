@@ -27,10 +27,10 @@ from bisift.pipelines import metrics, storage
 from bisift.pipelines.gathering import Gather
 from bisift.pipelines.mixing import Mixed
 from bisift.pipelines.spilling import Block, load, spilled, to_bytes, to_table
-from bisift.pipelines.units import OverUnits, RankJob, Unit
+from bisift.pipelines.units import HELD, OverUnits, RankJob, Unit
 
 COUNTS = "counts"
-_SLICE = 16  # the share of the memory that is sorted at once, as on one machine
+_SLICE = 16  # the share of the memory that is sorted at once where rows spill, as on one machine
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +142,8 @@ class _Cut:
         options = self._job.options
         keys_M = np.sort(np.concatenate([np.zeros(0, np.uint64), *(_keys(block) for *_, block in found)]))
         rows = sum(one[2] for one in found)
-        slices = -(-self._job.row_bytes * rows // max(options.memory // _SLICE, 1))
+        share = HELD if self._job.spill is None else _SLICE
+        slices = -(-self._job.row_bytes * rows // max(options.memory // share, 1))
         shard_cuts = cuts_of(keys_M, options.shards)
         cuts_B = np.union1d(shard_cuts, cuts_of(keys_M, max(int(slices), 1)))
         cuts = Cuts(cuts_B, shard_of(np.insert(cuts_B, 0, 0), shard_cuts))

@@ -64,7 +64,7 @@ def rank(inputs: Sequence[str], output: str, options: RankOptions, beam_options:
             spill=state if sees_disk(beam_options, folder) else None,
             row_bytes=_row_bytes(source),
         )
-        result = runners.run(pipeline(job, list(units(source)), describe(source)), beam_options)
+        result = runners.run(pipeline(job, list(units(source, job)), describe(source)), beam_options)
         if result is None:
             return RankJobResult(folder, options.order, {}, [], source.warnings, {}, watch.seconds, dry_run=True)
         with storage.fetched(storage.join(folder, MANIFEST_NAME)) as path:

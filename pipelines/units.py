@@ -1,4 +1,4 @@
-"""Units: the pieces of scored files that are ranked alone, some row groups of Parquet or a whole text file."""
+"""Units: what a ranking reads and partitions at once, some row groups of Parquet or a whole text file."""
 
 from __future__ import annotations
 
@@ -20,16 +20,25 @@ from bisift.filter.scored_text import open_text
 from bisift.pipelines.spilling import Block, load
 
 UNIT_ROWS = 1 << 16
+HELD = 4
+"""The share of the memory that a unit, or a bucket, takes where rows are shuffled by value."""
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Row groups of one scored file (None: all of a text file)."""
+
+    path: Path | str
+    form: str
+    groups: tuple[int, ...] | None
 
 
 @dataclass(frozen=True, slots=True)
 class Unit:
-    """Row groups of one scored file (None: all of a text file); `positions` of its ranked rows are for mixed alone."""
+    """Pieces that are ranked together; `positions` of their ranked rows are for mixed alone."""
 
     name: str
-    path: Path | str
-    form: str
-    groups: tuple[int, ...] | None
+    pieces: tuple[Piece, ...]
     positions: Block | bytes | None = None
 
 
@@ -48,28 +57,45 @@ class RankJob:
     row_bytes: int
 
 
-def units(source: Scored) -> Iterator[Unit]:
-    """Yield the units of all inputs, of 65,536 rows or a row group."""
-    number = 0
+def units(source: Scored, job: RankJob) -> Iterator[Unit]:
+    """Yield the units of all inputs, of 65,536 rows or a row group.
+
+    Where rows are shuffled by value, units are as large as the memory allows: a unit hands on a slice for each bucket,
+    and what a slice costs beside its rows would be most of the work in a large corpus (docs/scale.md).
+    """
+    most = UNIT_ROWS
+    if job.spill is None:
+        most = max(most, job.options.memory // HELD // job.row_bytes)
+    held: list[Piece] = []
+    rows = number = 0
+    for piece, count in _pieces(source):
+        if held and rows + count > most:
+            yield Unit(f"{number:08d}", tuple(held))
+            held, rows, number = [], 0, number + 1
+        held.append(piece)
+        rows += count
+    if held:
+        yield Unit(f"{number:08d}", tuple(held))
+
+
+def _pieces(source: Scored) -> Iterator[tuple[Piece, int]]:
+    """Yield the pieces of all inputs and their rows; those of text files are not known, and count as a whole unit's."""
     for entry in source.inputs:
         for part in entry.parts:
-            for groups in _windows(part.row_groups()) if part.form == "parquet" else [None]:
-                path = Path(os.path.abspath(part.path)) if isinstance(part.path, Path) else part.path
-                yield Unit(f"{number:08d}", path, part.form, groups)
-                number += 1
-
-
-def _windows(rows: Sequence[int]) -> Iterator[tuple[int, ...]]:
-    window: list[int] = []
-    held = 0
-    for group, count in enumerate(rows):
-        if window and held + count > UNIT_ROWS:
-            yield tuple(window)
-            window, held = [], 0
-        window.append(group)
-        held += count
-    if window:
-        yield tuple(window)
+            path = Path(os.path.abspath(part.path)) if isinstance(part.path, Path) else part.path
+            if part.form != "parquet":
+                yield Piece(path, part.form, None), part.rows or 1 << 62
+                continue
+            window: list[int] = []
+            rows = 0
+            for group, count in enumerate(part.row_groups()):
+                if window and rows + count > UNIT_ROWS:
+                    yield Piece(path, part.form, tuple(window)), rows
+                    window, rows = [], 0
+                window.append(group)
+                rows += count
+            if window:
+                yield Piece(path, part.form, tuple(window)), rows
 
 
 class OverUnits(beam.DoFn):
@@ -83,13 +109,16 @@ class OverUnits(beam.DoFn):
         wanted = self._job.schema.names if columns is None else list(dict.fromkeys((*columns, "drop_reason")))
         fields = [self._job.schema.field(name) for name in wanted]
         schema = pa.schema(fields, metadata=self._job.schema.metadata)
-        form, stored = ("parquet", schema) if unit.form == "parquet" else open_text(Path(unit.path))
-        part = Part(unit.path, form, stored, None)
-        tables = [conformed(table, schema, unit.path) for table in part.tables(wanted, groups=unit.groups)]
-        table = pa.concat_tables(tables) if tables else schema.empty_table()
-        if not (all_rows or self._job.options.keep_dropped):
-            table = table.filter(pc.is_null(table.column("drop_reason")))
-        table = decoded(table)
+        tables = [schema.empty_table()]
+        for piece in unit.pieces:
+            form, stored = ("parquet", schema) if piece.form == "parquet" else open_text(Path(piece.path))
+            part = Part(piece.path, form, stored, None)
+            for table in part.tables(wanted, groups=piece.groups):
+                table = conformed(table, schema, piece.path)
+                if not (all_rows or self._job.options.keep_dropped):
+                    table = table.filter(pc.is_null(table.column("drop_reason")))
+                tables.append(decoded(table))
+        table = pa.concat_tables([decoded(tables[0]), *tables[1:]])
         if unit.positions is not None:
             position_N: F64 = np.frombuffer(load(unit.positions), np.float64)
             table = table.append_column(POSITION, pa.array(position_N))

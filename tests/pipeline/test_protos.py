@@ -55,7 +55,7 @@ def rank_graph(folder: Path, order: str) -> beam_runner_api_pb2.Pipeline:
     scored = open_scored([str(folder / "out.parquet")])
     options = RankOptions(order=order)
     job = RankJob(options=options, schema=scored.schema, output="out", spill=None, row_bytes=500)
-    return graph(ranking.pipeline(job, list(units(scored)), describe(scored)))
+    return graph(ranking.pipeline(job, list(units(scored, job)), describe(scored)))
 
 
 @pytest.fixture(params=["score", "quality", "human", "combined", "random", "mixed"])
