@@ -18,6 +18,7 @@ from bisift.filter.scorer import ChunkScorer
 from bisift.filter.scoring import score_files
 from bisift.pipelines import scorejob
 from bisift.pipelines.scorejob import JobResult
+from bisift.pipelines.state import STATE
 from tests.corpus import pairs
 from tests.pipeline.jobs import (
     FNAPI,
@@ -79,7 +80,7 @@ def test_rows_rejects_and_counts_are_those_of_filter_cli(
     for reason, count in single.rejects_by_reason.items():
         assert counters[f"rejected:{reason}"] == count
     assert result.metrics["distributions"]["chunk_rows"]["sum"] == single.rows_out
-    assert not (tmp_path / "out" / scorejob.state_folder("").strip("/")).exists()
+    assert not (tmp_path / "out" / STATE).exists()
 
 
 def test_models_and_documents_give_the_same_bits(tmp_path: Path) -> None:
