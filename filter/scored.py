@@ -274,22 +274,22 @@ def _open_input(given: str) -> ScoredInput:
 
 
 def _open_remote(uri: str) -> ScoredInput:
-    folder = uri.rstrip("/")
+    folder = remote.redact(uri).rstrip("/")
     try:
-        file, _ = remote.open_input(f"{folder}/{MANIFEST_NAME}")
+        file, _ = remote.open_input(remote.join(uri, MANIFEST_NAME))
         with file:
             manifest: Mapping[str, Any] = json.loads(file.read())
     except ValueError as error:
         raise ContractError(f"{folder}/{MANIFEST_NAME}: not valid JSON: {error}") from error
     parts = []
     for shard in manifest.get("shards") or ():
-        path = f"{folder}/{shard['file']}"
+        path = remote.join(uri, shard["file"])
         with _parquet(path) as parquet:
             schema, rows = parquet.schema_arrow, parquet.metadata.num_rows
         if rows != shard.get("rows", rows):
             raise _changed(path, rows, shard["rows"])
         parts.append(Part(path, "parquet", schema, rows))
-    return ScoredInput(remote.redact(folder), tuple(parts), manifest, _provenance(folder, parts, manifest))
+    return ScoredInput(folder, tuple(parts), manifest, _provenance(folder, parts, manifest))
 
 
 def _expected_rows(manifest: Mapping[str, Any] | None) -> int | None:

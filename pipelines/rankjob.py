@@ -66,12 +66,20 @@ def rank(inputs: Sequence[str], output: str, options: RankOptions, beam_options:
         )
         result = runners.run(pipeline(job, list(units(source)), describe(source)), beam_options)
         if result is None:
-            return RankJobResult(folder, options.order, {}, [], source.warnings, {}, watch.seconds, dry_run=True)
+            return RankJobResult(
+                storage.shown(folder), options.order, {}, [], source.warnings, {}, watch.seconds, dry_run=True
+            )
         with storage.fetched(storage.join(folder, MANIFEST_NAME)) as path:
             manifest = read_json(path)
     found = metrics.collected(result)
     return RankJobResult(
-        folder, options.order, manifest["rows"], manifest["shards"], source.warnings, found, watch.seconds
+        storage.shown(folder),
+        options.order,
+        manifest["rows"],
+        manifest["shards"],
+        source.warnings,
+        found,
+        watch.seconds,
     )
 
 
@@ -85,7 +93,7 @@ def _claimed(output: str, source: Scored) -> Iterator[tuple[str, str | None]]:
             with storage.fetched(path) as local:
                 kind = read_json(local).get("kind")
             if kind != "ranked":
-                raise ConfigError(f"{remote.redact(output)}: its {MANIFEST_NAME} is of kind {kind!r}; name another")
+                raise ConfigError(f"{storage.shown(output)}: its {MANIFEST_NAME} is of kind {kind!r}; name another")
         _clear(folder)
         yield folder, None
         return
