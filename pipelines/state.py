@@ -73,7 +73,8 @@ def claimed(output: str, identity: Mapping[str, Any], *, restart: bool) -> Itera
             if known is not None and not restart:
                 changed = ", ".join(sorted(key for key in {*known, *wanted} if known.get(key) != wanted.get(key)))
                 raise ConfigError(
-                    f"{storage.shown(output)}: holds an unfinished job with other settings ({changed}); give the same, or --restart"
+                    f"{storage.shown(output)}: holds an unfinished job with other settings ({changed}); "
+                    "give the same, or --restart"
                 )
             restart = True
         _clear(output, folder, parts=restart)

@@ -42,7 +42,7 @@ from tests.pipeline.jobs import (
     write_tsv,
 )
 
-ROWS = 6_000
+ROWS = 4_000
 
 
 @pytest.fixture(scope="module")

@@ -45,9 +45,9 @@ def test_a_job_from_store_to_store(tmp_path: Path, store: tuple[Any, str]) -> No
     rank_files([str(tmp_path / "one.parquet")], str(tmp_path / "ranked"), RankOptions(order="random", shards=3))
 
     scored = f"s3://corpus/scored/{query}"
-    result = scorejob.score([uri], scored, job_options(), FNAPI)
+    result = scorejob.score([uri], scored, job_options(range_bytes=9_000), FNAPI)
     assert (result.rows["in"], result.rejects_by_reason) == (201, {"too_few_columns": 1})
-    assert scorejob.score([uri], scored, job_options(), FNAPI).already_done
+    assert scorejob.score([uri], scored, job_options(range_bytes=9_000), FNAPI).already_done
     keys = {entry["Key"]: entry["Size"] for entry in client.list_objects_v2(Bucket="corpus")["Contents"]}
     assert {"scored/manifest.json", "scored/rejects.jsonl"} <= set(keys)
     assert not [key for key in keys if ".score-state" in key]
