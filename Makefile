@@ -18,7 +18,8 @@ lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	MYPYPATH=benchmarks $(BIN)/mypy examples tests benchmarks/run.py
+	MYPYPATH=benchmarks $(BIN)/mypy examples tests benchmarks/run.py benchmarks/scale.py
+	$(BIN)/hadolint Dockerfile
 
 bench: $(VENV)/.installed-dev
 	$(BIN)/python benchmarks/run.py

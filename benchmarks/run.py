@@ -19,6 +19,7 @@ from bench.readers import readers
 from bench.reporting import report
 from bench.results import DOCS, RESULTS, Figure, append, record, write_docs
 from bench.scoring import full, large, rules, workers
+from bench.sizes import sizes
 from bench.startup import startup
 from bench.workspace import Workspace
 
@@ -34,6 +35,7 @@ BENCHMARKS: dict[str, Callable[[Workspace], list[Figure]]] = {
     "dedup": dedup,
     "report": report,
     "pipelines": pipelines,
+    "sizes": sizes,
     "large": large,
     "growth": growth,
 }

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import tempfile
 import time
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,17 +16,10 @@ import pyarrow.compute as pc
 from bisift.contract import RANKED, SCORED, conform
 from bisift.errors import ConfigError, ContractError
 from bisift.filter.diversity import PrefixDiversity, PrefixSample
+from bisift.filter.manifests import RowCounts, describe
 from bisift.filter.mixing import Mixer
 from bisift.filter.ordering import check_order
-from bisift.filter.ranked import (
-    count_reasons,
-    decoded,
-    describe,
-    ranked,
-    ranked_manifest,
-    ranked_schema,
-    value_bounds,
-)
+from bisift.filter.ranked import decoded, ranked, ranked_manifest, ranked_schema, value_bounds
 from bisift.filter.scored import BATCH_ROWS, open_scored
 from bisift.filter.shards import check_folder, publish, shard_name, workspace
 from bisift.filter.sorting import Slice, Sorting, Tables
@@ -156,13 +148,10 @@ class _Ranking:
             folder=folder,
         )
         self.schema = ranked_schema(source.schema)
-        self.rows_in = 0
-        self.by_reason: Counter[str] = Counter()
+        self.counts = RowCounts()
         for table in source.tables(("drop_reason",)):
-            self.rows_in += table.num_rows
-            self.by_reason += count_reasons(table)
-        self.dropped = sum(self.by_reason.values())
-        self.kept = self.rows_in - self.dropped
+            self.counts.add(table)
+        self.rows_in, self.kept = self.counts.rows, self.counts.kept
         self.rows = self.rows_in if options.keep_dropped else self.kept
 
     def _report(self, pairs: int, of: int, phase: str) -> None:
@@ -251,7 +240,7 @@ def rank_files(
         ranking = _Ranking(source, options, state, progress)
         sample = PrefixSample(ranking.rows, options.seed)
         shards = _write_shards(ranking, options.shards, state, sample)
-        manifest = ranked_manifest(describe(source), ranking.kept, ranking.by_reason, options, shards)
+        manifest = ranked_manifest(describe(source), ranking.counts, options, shards)
         path = publish(folder, [state / shard["file"] for shard in shards], manifest)
     counts = manifest["rows"]
     return RankResult(

@@ -14,7 +14,7 @@ from apache_beam.options.pipeline_options import PipelineOptions
 
 from bisift import remote
 from bisift.errors import ConfigError
-from bisift.filter.ranked import describe
+from bisift.filter.manifests import describe
 from bisift.filter.ranking import RankOptions, RankStep
 from bisift.filter.scored import Scored, open_scored
 from bisift.filter.shards import check_folder, workspace

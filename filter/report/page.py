@@ -13,8 +13,9 @@ import numpy.typing as npt
 from bisift.filter.diversity import WINDOW, Diversity
 from bisift.filter.report import charts, markup
 from bisift.filter.report.desk import COARSE, STEPS, TOKENS, Desk
-from bisift.filter.report.facts import Group, Histogram, Report
+from bisift.filter.report.facts import Group, Histogram, Report, RuleCounts
 from bisift.filter.report.machine import MachineShare
+from bisift.filter.report.markup import Markup
 from bisift.filter.report.rows import KEPT, LENGTHS
 from bisift.filter.terminal import share
 
@@ -204,9 +205,7 @@ def _rules(report: Report) -> Iterator[str]:
         top = max(rule.first for rule in report.rules) or 1
         rows = [
             (
-                rule.id,
-                rule.help,
-                "" if rule.threshold is None else f"{rule.threshold:g}",
+                _rule_name(rule),
                 charts.bar(rule.first / top),
                 f"{rule.first:,}",
                 share(rule.first, report.pairs),
@@ -215,14 +214,19 @@ def _rules(report: Report) -> Iterator[str]:
             )
             for rule in report.rules
         ]
-        head = ("rule", "fails when", "threshold", "first, as a bar", "first", "of all pairs", "alone", "failed")
-        yield markup.table("Rules", head, rows, texts=4)
+        head = ("rule, and when it fails", "first, as a bar", "first", "of all pairs", "alone", "failed")
+        yield markup.table("Rules", head, rows, texts=2)
     else:
         yield "<p>No pair failed a rule.</p>"
     if report.rejected:
         yield "<h3>Rows that could not be read</h3>"
         rejected = [(reason, f"{count:,}") for reason, count in report.rejected.items()]
         yield markup.table("Rejects", ("reason", "rows"), rejected)
+
+
+def _rule_name(rule: RuleCounts) -> Markup:
+    threshold = "" if rule.threshold is None else f" (threshold {rule.threshold:g})"
+    return Markup(f'{markup.shortened(rule.id)}<br><span class="note">{html.escape(rule.help)}{threshold}</span>')
 
 
 def _languages(report: Report) -> Iterator[str]:

@@ -10,8 +10,8 @@ import apache_beam as beam
 import pytest
 from apache_beam.portability.api import beam_runner_api_pb2
 
+from bisift.filter.manifests import describe
 from bisift.filter.profile import load_profile
-from bisift.filter.ranked import describe
 from bisift.filter.ranking import RankOptions
 from bisift.filter.readers import ReadOptions, expand
 from bisift.filter.scored import open_scored
