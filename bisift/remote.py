@@ -32,6 +32,12 @@ def redact(uri: str) -> str:
     return re.sub(r"^([a-z0-9+.-]+://)[^/@]*@", r"\1", uri.partition("?")[0])
 
 
+def join(folder: str, name: str) -> str:
+    """Return the URI of a file in a folder; a query stays at the end."""
+    base, mark, query = folder.partition("?")
+    return f"{base.rstrip('/')}/{name}{mark}{query}"
+
+
 def reason(error: BaseException) -> str:
     """What went wrong, in one line."""
     return getattr(error, "strerror", None) or " ".join(str(error).split()) or type(error).__name__

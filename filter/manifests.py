@@ -36,7 +36,8 @@ class RowCounts:
     def add(self, table: pa.Table) -> None:
         """Count the rows of a table with the column drop_reason."""
         self.rows += table.num_rows
-        self.by_reason += count_reasons(table)
+        for entry in pc.value_counts(table.column("drop_reason").drop_null().cast(pa.string())).to_pylist():
+            self.by_reason[entry["values"]] += entry["counts"]
 
     @property
     def kept(self) -> int:
@@ -44,15 +45,9 @@ class RowCounts:
         return self.rows - self.by_reason.total()
 
 
-def count_reasons(table: pa.Table) -> Counter[str]:
-    """Return how many rows of a table with the column drop_reason were dropped for each reason."""
-    reasons = table.column("drop_reason").drop_null().cast(pa.string())
-    return Counter({entry["values"]: entry["counts"] for entry in pc.value_counts(reasons).to_pylist()})
-
-
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SourceFacts:
-    """What the manifest of what is made of scored inputs says of them; small, so that a pipeline may carry it."""
+    """What a manifest says of the inputs; `left_out`: dropped rows by reason that they do not hold any more."""
 
     inputs: Sequence[Mapping[str, Any]]
     rejected: int
@@ -61,7 +56,7 @@ class SourceFacts:
 
 
 def describe(source: Scored) -> SourceFacts:
-    """Return what manifests say of these inputs."""
+    """Return what the manifest of something made of `source` says of it."""
     gone: Counter[str] = Counter()
     for entry in source.inputs:
         gone.update(entry.left_out())
@@ -83,6 +78,7 @@ def derived(
     """
     gone = Counter(left_out) + Counter(source.left_out)
     by_reason = gone + Counter(held)
+    known = source.provenance
     return {
         "contract": CONTRACT_VERSION,
         "kind": kind,
@@ -97,9 +93,9 @@ def derived(
             "by_reason": dict(sorted(by_reason.items())),
         },
         "left_out": dict(sorted((+gone).items())),
-        "models": source.provenance["models"],
-        "profile_digest": source.provenance["profile_digest"],
-        "prior": source.provenance["prior"],
+        "models": known["models"],
+        "profile_digest": known["profile_digest"],
+        "prior": known["prior"],
         "inputs": list(source.inputs),
     }
 

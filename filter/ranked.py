@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from bisift.contract import RANKED, SCORED, conform
-from bisift.filter.manifests import SourceFacts, derived
+from bisift.filter.manifests import RowCounts, SourceFacts, derived
 from bisift.filter.ordering import POSITION, Keys
 
 if TYPE_CHECKING:
@@ -64,16 +64,13 @@ def _number(value: np.float32 | np.float64 | np.uint64) -> float | int:
 
 
 def ranked_manifest(
-    source: SourceFacts,
-    kept: int,
-    reasons: Mapping[str, int],
-    options: RankOptions,
-    shards: Sequence[Mapping[str, Any]],
+    source: SourceFacts, counts: RowCounts, options: RankOptions, shards: Sequence[Mapping[str, Any]]
 ) -> dict[str, Any]:
-    """Return the manifest of a ranking of `kept` rows, besides those that rules dropped for `reasons`."""
-    held, left_out = (reasons, Counter[str]()) if options.keep_dropped else (Counter[str](), reasons)
+    """Return the manifest of a ranking; `counts` are those of the scored rows."""
+    dropped = counts.by_reason
+    held, left_out = (dropped, Counter[str]()) if options.keep_dropped else (Counter[str](), dropped)
     return {
-        **derived(source, kind="ranked", kept=kept, held=held, left_out=left_out),
+        **derived(source, kind="ranked", kept=counts.kept, held=held, left_out=left_out),
         "order": options.order,
         "seed": options.seed,
         "shares": options.named_shares,

@@ -240,7 +240,7 @@ def rank_files(
         ranking = _Ranking(source, options, state, progress)
         sample = PrefixSample(ranking.rows, options.seed)
         shards = _write_shards(ranking, options.shards, state, sample)
-        manifest = ranked_manifest(describe(source), ranking.kept, ranking.counts.by_reason, options, shards)
+        manifest = ranked_manifest(describe(source), ranking.counts, options, shards)
         path = publish(folder, [state / shard["file"] for shard in shards], manifest)
     counts = manifest["rows"]
     return RankResult(

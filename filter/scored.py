@@ -64,30 +64,19 @@ class Part:
         self,
         columns: Sequence[str],
         batch_rows: int = BATCH_ROWS,
-        *,
-        groups: Sequence[int] | None = None,
         mask: _Mask | None = None,
+        groups: Sequence[int] | None = None,
     ) -> Iterator[pa.Table]:
         """Yield `columns` (those that the file has) in tables of at most `batch_rows` rows, without checks.
 
-        `groups`: of a Parquet file, only these row groups. Only the rows that `mask` wants; a row group of which it
-        wants none is not read.
+        Only the rows that `mask` wants; a row group of which it wants none is not read. `groups`: of a Parquet file,
+        only these row groups.
 
         Raises:
             InputError: the file is damaged.
         """
         if self.form == "parquet":
-            with _parquet(self.path) as file:
-                names = [name for name in columns if name in file.schema_arrow.names]
-                # one at a time: iter_batches keeps all that it has read
-                for group in range(file.num_row_groups) if groups is None else groups:
-                    rows = file.metadata.row_group(group).num_rows
-                    here_N = np.ones(rows, bool) if mask is None else mask.next(rows)
-                    if not here_N.any():
-                        continue
-                    for batch in file.iter_batches(batch_rows, [group], names, use_threads=False):
-                        yield _filtered(pa.Table.from_batches([batch]), here_N[: batch.num_rows])
-                        here_N = here_N[batch.num_rows :]
+            yield from self._parquet_tables(columns, batch_rows, mask, groups)
             return
         assert isinstance(self.path, Path)
         rows, names = 0, [name for name in columns if name in self.schema.names]
@@ -98,6 +87,21 @@ class Part:
                 yield piece if mask is None else _filtered(piece, mask.next(piece.num_rows))
         if self.rows is not None and rows != self.rows:
             raise _changed(self.path, rows, self.rows)
+
+    def _parquet_tables(
+        self, columns: Sequence[str], batch_rows: int, mask: _Mask | None, groups: Sequence[int] | None
+    ) -> Iterator[pa.Table]:
+        with _parquet(self.path) as file:
+            names = [name for name in columns if name in file.schema_arrow.names]
+            # one group at a time: iter_batches keeps all that it has read
+            for group in range(file.num_row_groups) if groups is None else groups:
+                rows = file.metadata.row_group(group).num_rows
+                here_N = np.ones(rows, bool) if mask is None else mask.next(rows)
+                if not here_N.any():
+                    continue
+                for batch in file.iter_batches(batch_rows, [group], names, use_threads=False):
+                    yield _filtered(pa.Table.from_batches([batch]), here_N[: batch.num_rows])
+                    here_N = here_N[batch.num_rows :]
 
 
 @contextlib.contextmanager
@@ -218,7 +222,7 @@ class Scored:
         mask = None if mask_N is None else _Mask(mask_N)
         for entry in self.inputs:
             for part in entry.parts:
-                for table in part.tables(wanted, batch_rows, mask=mask):
+                for table in part.tables(wanted, batch_rows, mask):
                     yield conformed(table, schema, part.path)
 
 
@@ -304,22 +308,22 @@ def _open_input(given: str) -> ScoredInput:
 
 
 def _open_remote(uri: str) -> ScoredInput:
-    folder = uri.rstrip("/")
+    folder = remote.redact(uri).rstrip("/")
     try:
-        file, _ = remote.open_input(f"{folder}/{MANIFEST_NAME}")
+        file, _ = remote.open_input(remote.join(uri, MANIFEST_NAME))
         with file:
             manifest: Mapping[str, Any] = json.loads(file.read())
     except ValueError as error:
         raise ContractError(f"{folder}/{MANIFEST_NAME}: not valid JSON: {error}") from error
     parts = []
     for shard in manifest.get("shards") or ():
-        path = f"{folder}/{shard['file']}"
+        path = remote.join(uri, shard["file"])
         with _parquet(path) as parquet:
             schema, rows = parquet.schema_arrow, parquet.metadata.num_rows
         if rows != shard.get("rows", rows):
             raise _changed(path, rows, shard["rows"])
         parts.append(Part(path, "parquet", schema, rows))
-    return ScoredInput(remote.redact(folder), tuple(parts), manifest, _provenance(folder, parts, manifest))
+    return ScoredInput(folder, tuple(parts), manifest, _provenance(folder, parts, manifest))
 
 
 def _expected_rows(manifest: Mapping[str, Any] | None) -> int | None:

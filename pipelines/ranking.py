@@ -15,7 +15,7 @@ import apache_beam as beam
 import numpy as np
 import pyarrow as pa
 
-from bisift.filter.manifests import SourceFacts, count_reasons
+from bisift.filter.manifests import RowCounts, SourceFacts
 from bisift.filter.mixing import count_groups, group_codes, share_table
 from bisift.filter.ordering import F64, SAMPLE_FROM, cuts_of, key_columns, sampled, shard_of, sort_indices
 from bisift.filter.ranked import ranked, ranked_manifest, ranked_schema, value_bounds
@@ -37,14 +37,9 @@ _SLICE = 16  # the share of the memory that is sorted at once where rows spill, 
 class Facts:
     """What is known of all rows once they are counted; `share_2G` and `codes` are for mixed."""
 
-    rows_in: int
-    by_reason: Counter[str]
+    counts: RowCounts
     codes: dict[str, int] = field(default_factory=dict)
     share_2G: F64 = field(default_factory=lambda: np.ones((2, 1)))
-
-    @property
-    def kept(self) -> int:
-        return self.rows_in - self.by_reason.total()
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +92,9 @@ class _Count(OverUnits):
             count_groups(table, kept, dropped)
             if not self._job.options.keep_dropped:
                 dropped.clear()
-        yield unit, table.num_rows, count_reasons(table), kept, dropped
+        counts = RowCounts()
+        counts.add(table)
+        yield unit, counts, kept, dropped
 
 
 class _Plan:
@@ -105,18 +102,18 @@ class _Plan:
         self._options = job.options
 
     def __call__(self, counted: list[Any]) -> Iterator[Any]:
-        reasons: Counter[str] = Counter()
+        counts = RowCounts()
         kept: Counter[str] = Counter()
         dropped: Counter[str] = Counter()
-        for _, _, here, kept_here, dropped_here in counted:
-            reasons += here
+        for _, here, kept_here, dropped_here in counted:
+            counts.rows += here.rows
+            counts.by_reason += here.by_reason
             kept += kept_here
             dropped += dropped_here
-        rows_in = sum(one[1] for one in counted)
-        facts = Facts(rows_in, reasons)
+        facts = Facts(counts)
         if self._options.order == "mixed":
             shares = share_table(kept, dropped, self._options.named_shares)
-            facts = Facts(rows_in, reasons, group_codes(kept, dropped), shares)
+            facts = Facts(counts, group_codes(kept, dropped), shares)
         for unit, *_ in counted:
             yield unit, facts
 
@@ -128,7 +125,7 @@ class _Sample(OverUnits):
         unit, facts = element
         table = self.rows(unit, key_columns(self._job.options.order))
         packed_N = self.keys(table).packed_N
-        ranked_rows = facts.rows_in if self._job.options.keep_dropped else facts.kept
+        ranked_rows = facts.counts.rows if self._job.options.keep_dropped else facts.counts.kept
         keys = packed_N if ranked_rows < SAMPLE_FROM else sampled(packed_N)
         for _, block in spilled([("", keys.tobytes())], self._job.spill, f"sample-{unit.name}.bin"):
             yield unit, facts, len(packed_N), block
@@ -184,7 +181,7 @@ class _Ranks:
         self._shards = job.options.shards
 
     def __call__(self, counted: list[Any]) -> Iterator[Any]:
-        facts = counted[0][0] if counted else Facts(0, Counter())
+        facts = counted[0][0] if counted else Facts(RowCounts())
         counts_S = sum((counts for _, counts in counted), np.zeros(self._shards, np.int64))
         starts_S = np.cumsum(counts_S) - counts_S
         for shard, start in enumerate(starts_S.tolist()):
@@ -229,7 +226,7 @@ class _Publish:
     def __call__(self, written: list[Any]) -> Iterator[Any]:
         facts = written[0][0]
         shards = sorted((shard for _, shard in written), key=lambda shard: str(shard["file"]))
-        manifest = ranked_manifest(self._source, facts.kept, facts.by_reason, self._job.options, shards)
+        manifest = ranked_manifest(self._source, facts.counts, self._job.options, shards)
         with storage.created(storage.join(self._job.output, MANIFEST_NAME)) as path:
             write_json(path, manifest)
         yield manifest["rows"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from bisift import remote
 from bisift.errors import ConfigError
 from bisift.filter.manifests import describe
-from bisift.filter.ranking import RankOptions
+from bisift.filter.ranking import RankOptions, RankStep
 from bisift.filter.scored import Scored, open_scored
 from bisift.filter.shards import check_folder, workspace
 from bisift.manifest import MANIFEST_NAME, read_json
@@ -64,14 +64,24 @@ def rank(inputs: Sequence[str], output: str, options: RankOptions, beam_options:
             spill=state if sees_disk(beam_options, folder) else None,
             row_bytes=_row_bytes(source),
         )
-        result = runners.run(pipeline(job, list(units(source, job)), describe(source)), beam_options)
+        pieces = list(units(source, job))
+        build = pipeline(job, pieces, describe(source))
+        result = runners.run(build, beam_options, _steps(job, source, len(pieces)) if job.spill else None)
         if result is None:
-            return RankJobResult(folder, options.order, {}, [], source.warnings, {}, watch.seconds, dry_run=True)
+            return RankJobResult(
+                storage.shown(folder), options.order, {}, [], source.warnings, {}, watch.seconds, dry_run=True
+            )
         with storage.fetched(storage.join(folder, MANIFEST_NAME)) as path:
             manifest = read_json(path)
     found = metrics.collected(result)
     return RankJobResult(
-        folder, options.order, manifest["rows"], manifest["shards"], source.warnings, found, watch.seconds
+        storage.shown(folder),
+        options.order,
+        manifest["rows"],
+        manifest["shards"],
+        source.warnings,
+        found,
+        watch.seconds,
     )
 
 
@@ -85,7 +95,7 @@ def _claimed(output: str, source: Scored) -> Iterator[tuple[str, str | None]]:
             with storage.fetched(path) as local:
                 kind = read_json(local).get("kind")
             if kind != "ranked":
-                raise ConfigError(f"{remote.redact(output)}: its {MANIFEST_NAME} is of kind {kind!r}; name another")
+                raise ConfigError(f"{storage.shown(output)}: its {MANIFEST_NAME} is of kind {kind!r}; name another")
         _clear(folder)
         yield folder, None
         return
@@ -101,6 +111,21 @@ def _clear(folder: str) -> None:
     for name in storage.names(folder):
         if _SHARD.fullmatch(name):
             storage.remove(storage.join(folder, name))
+
+
+def _steps(job: RankJob, source: Scored, pieces: int) -> Callable[[], RankStep]:
+    """Tell how far a ranking is by the files in its folders."""
+    rows = sum(entry.rows or 0 for entry in source.inputs)
+
+    def step() -> RankStep:
+        partitioned = sum(name.startswith("rows-") for name in storage.names(job.spill or ""))
+        written = sum(bool(_SHARD.fullmatch(name)) for name in storage.names(job.output))
+        phase, share = (
+            ("writing", written / job.options.shards) if written else ("partitioning", partitioned / max(pieces, 1))
+        )
+        return RankStep(round(share * rows), share, phase)
+
+    return step
 
 
 def _row_bytes(source: Scored) -> int:

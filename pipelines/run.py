@@ -37,12 +37,13 @@ def run(inputs: tuple[str, ...], output: str, as_json: bool, **settings: Any) ->
     job = score.job_settings(settings)
     ranking = RankOptions(**settings)
     ranking.check()
-    scored = score_job(inputs, storage.join(output, SCORED), job, options)
+    folder = storage.join(output, SCORED)
+    scored = score_job(inputs, folder, job, options)
     if not as_json:
         score.report(scored, as_json=False)
     if scored.dry_run:
         return
-    ranked = rank_job([scored.output], storage.join(output, RANKED), ranking, options)
+    ranked = rank_job([folder], storage.join(output, RANKED), ranking, options)
     if as_json:
         click.echo(json.dumps({SCORED: dataclasses.asdict(scored), RANKED: dataclasses.asdict(ranked)}))
     else:

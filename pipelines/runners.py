@@ -109,9 +109,11 @@ def _watched(steps: Callable[[], Step] | None) -> Iterator[None]:
         ended = threading.Event()
 
         def watch() -> None:
-            while not ended.wait(POLL_SECONDS):
+            while True:
                 with contextlib.suppress(OSError, BisiftError):
                     show(steps())
+                if ended.wait(POLL_SECONDS):
+                    return
 
         thread = threading.Thread(target=watch, daemon=True)
         thread.start()

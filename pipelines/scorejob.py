@@ -75,7 +75,7 @@ def score(inputs: Sequence[str], output: str, options: JobOptions, beam_options:
     dry_run = runners.is_dry_run(beam_options)
     done = None if options.score.restart or dry_run else finished(output, identity)
     if done is not None:
-        return JobResult(output, done["rows"], done["rejects_by_reason"], {}, watch.seconds, True)
+        return JobResult(storage.shown(output), done["rows"], done["rejects_by_reason"], {}, watch.seconds, True)
     job = ScoreJob(
         settings=settings,
         digests=digests,
@@ -92,13 +92,13 @@ def score(inputs: Sequence[str], output: str, options: JobOptions, beam_options:
     build = pipeline(job, ranges, Publish(job, origins, identity))
     if dry_run:
         runners.run(build, beam_options)
-        return JobResult(output, {}, {}, {}, watch.seconds, False, dry_run=True)
+        return JobResult(storage.shown(output), {}, {}, {}, watch.seconds, False, dry_run=True)
     with claimed(output, identity | pieces, restart=options.score.restart):
         result = runners.run(build, beam_options, _steps(job, origins))
         with storage.fetched(storage.join(output, MANIFEST_NAME)) as path:
             manifest = read_json(path)
     counts, rejects = manifest["rows"], manifest["rejects_by_reason"]
-    return JobResult(output, counts, rejects, metrics.collected(result), watch.seconds, False)
+    return JobResult(storage.shown(output), counts, rejects, metrics.collected(result), watch.seconds, False)
 
 
 def pipeline(job: ScoreJob, ranges: Sequence[Range], publish: Publish) -> Callable[[beam.Pipeline], None]:

@@ -191,9 +191,11 @@ class _ScorePiece(Scoring):
     def process(self, element: Piece) -> Iterator[Any]:
         found = self._earlier(element.name)
         if found is None:
-            pairs = to_table(element.pairs)
-            chunk = Chunk(pairs, element.rejects, element.last_row, None)
-            found = self._keep(element.name, *self._score(element.number, [chunk]))
+            pairs, rows = to_table(element.pairs), self._job.read.chunk_rows
+            starts = range(rows, pairs.num_rows, rows)
+            pieces = [Chunk(pairs.slice(0, rows), element.rejects, element.last_row, None)]
+            pieces += [Chunk(pairs.slice(start, rows), (), element.last_row, None) for start in starts]
+            found = self._keep(element.name, *self._score(element.number, pieces))
         yield from self._emit(element.name, *found)
 
 

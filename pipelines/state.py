@@ -39,7 +39,9 @@ def finished(output: str, identity: Mapping[str, Any]) -> dict[str, Any] | None:
     with storage.fetched(path) as local:
         known = read_json(local)
     if known.get("identity") != value_digest(identity):
-        raise ConfigError(f"{output}: was made from other inputs or settings; give another folder, or --restart")
+        raise ConfigError(
+            f"{storage.shown(output)}: was made from other inputs or settings; give another folder, or --restart"
+        )
     return known
 
 
@@ -58,7 +60,9 @@ def claimed(output: str, identity: Mapping[str, Any], *, restart: bool) -> Itera
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError as error:
-                raise ConfigError(f"{output}: another job is writing there; wait for it or stop it") from error
+                raise ConfigError(
+                    f"{storage.shown(output)}: another job is writing there; wait for it or stop it"
+                ) from error
         wanted = json.loads(json.dumps(identity))
         run = storage.join(folder, _RUN)
         known = None
@@ -69,7 +73,8 @@ def claimed(output: str, identity: Mapping[str, Any], *, restart: bool) -> Itera
             if known is not None and not restart:
                 changed = ", ".join(sorted(key for key in {*known, *wanted} if known.get(key) != wanted.get(key)))
                 raise ConfigError(
-                    f"{output}: holds an unfinished job with other settings ({changed}); give the same, or --restart"
+                    f"{storage.shown(output)}: holds an unfinished job with other settings ({changed}); "
+                    "give the same, or --restart"
                 )
             restart = True
         _clear(output, folder, parts=restart)
@@ -86,7 +91,9 @@ def _clear(output: str, folder: str, *, parts: bool) -> None:
         path = storage.join(output, name)
         if name.startswith("part-") and name.endswith(".parquet"):
             if not _ours(path):
-                raise ConfigError(f"{path}: not written by bisift and would be replaced; name another folder")
+                raise ConfigError(
+                    f"{storage.shown(path)}: not written by bisift and would be replaced; name another folder"
+                )
             storage.remove(path)
     storage.remove(storage.join(output, MANIFEST_NAME))
     for name in storage.names(folder) if parts else ():

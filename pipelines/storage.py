@@ -19,9 +19,13 @@ from bisift.manifest import atomic_path
 
 
 def join(folder: str, name: str) -> str:
-    """Return the path or URI of a file in a folder; the query of a URI stays at its end."""
-    base, mark, query = folder.partition("?") if remote.is_remote(folder) else (folder, "", "")
-    return f"{base.rstrip('/')}/{name}{mark}{query}"
+    """Return the path of a file in a folder."""
+    return remote.join(folder, name) if remote.is_remote(folder) else f"{folder.rstrip('/')}/{name}"
+
+
+def shown(path: str) -> str:
+    """Return a path as people may read it: of a URI, without credentials and query."""
+    return remote.redact(path) if remote.is_remote(path) else path
 
 
 @contextlib.contextmanager
@@ -37,7 +41,7 @@ def created(path: str) -> Iterator[Path]:
                 yield temporary
             return
         with tempfile.TemporaryDirectory(prefix="bisift-") as folder:
-            local = Path(folder) / remote.redact(path).rpartition("/")[2]
+            local = Path(folder) / "file"
             yield local
             filesystem, target = remote.locate(path)
             copy_files(str(local), target, LocalFileSystem(), filesystem)  # an object appears when it is whole
@@ -54,7 +58,7 @@ def fetched(path: str) -> Iterator[Path]:
         yield Path(path)
         return
     with tempfile.TemporaryDirectory(prefix="bisift-") as folder:
-        local = Path(folder) / remote.redact(path).rpartition("/")[2]
+        local = Path(folder) / "file"
         with failing(path):
             filesystem, source = remote.locate(path)
             copy_files(source, str(local), filesystem, LocalFileSystem())
@@ -116,5 +120,4 @@ def failing(path: str) -> Iterator[None]:
     try:
         yield
     except (OSError, pa.ArrowException) as error:
-        name = remote.redact(path) if remote.is_remote(path) else path
-        raise BisiftError(f"{name}: {remote.reason(error)}; what is done is kept, run again to go on") from error
+        raise BisiftError(f"{shown(path)}: {remote.reason(error)}; what is done is kept, run again to go on") from error

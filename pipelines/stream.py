@@ -9,12 +9,12 @@ from typing import Any
 
 import click
 
-from bisift import remote
 from bisift.commands import option
 from bisift.filter.cli.ordering import check as check_order
 from bisift.filter.cli.ordering import ordering
 from bisift.filter.terminal import Terminal, duration
 from bisift.outcome import on_interruption
+from bisift.pipelines import storage
 from bisift.pipelines.options import Job, beam_options, job_options
 from bisift.pipelines.score import job_settings, scoring_options
 
@@ -100,8 +100,8 @@ def stream(inputs: tuple[str, ...], output: str, as_json: bool, **settings: Any)
         from bisift.pipelines.metrics import show
 
         show(result.metrics, terminal)
-    place = remote.redact(result.output) if remote.is_remote(result.output) else result.output
-    terminal.line(f"{len(result.windows):,} windows are published after {duration(result.seconds)} in {place}")
+    where = storage.shown(result.output)
+    terminal.line(f"{len(result.windows):,} windows are published after {duration(result.seconds)} in {where}")
 
 
 if __name__ == "__main__":

@@ -103,7 +103,7 @@ def test_everything_is_bounded_and_in_the_global_window(proto: beam_runner_api_p
 
 
 def test_the_check_would_find_a_splittable_function() -> None:
-    proto = graph(lambda root: root | beam.io.ReadFromText("x", validate=False))  # type: ignore[arg-type, return-value]
+    proto = graph(lambda root: root | beam.io.ReadFromText("x", validate=False))
     splittable = [
         one
         for one in leaves(proto)

@@ -18,7 +18,8 @@ from bisift.filter.scorer import ChunkScorer
 from bisift.filter.scoring import score_files
 from bisift.pipelines import scorejob
 from bisift.pipelines.scorejob import JobResult
-from tests.corpus import pairs
+from bisift.pipelines.state import STATE
+from tests.corpus import Pair, pairs
 from tests.pipeline.jobs import (
     FNAPI,
     decoded,
@@ -79,16 +80,18 @@ def test_rows_rejects_and_counts_are_those_of_filter_cli(
     for reason, count in single.rejects_by_reason.items():
         assert counters[f"rejected:{reason}"] == count
     assert result.metrics["distributions"]["chunk_rows"]["sum"] == single.rows_out
-    assert not (tmp_path / "out" / scorejob.state_folder("").strip("/")).exists()
+    assert not (tmp_path / "out" / STATE).exists()
 
 
 def test_models_and_documents_give_the_same_bits(tmp_path: Path) -> None:
-    source = write_tsv(tmp_path / "in.tsv", list(pairs(400)))
+    rows = list(pairs(400))
+    repeats = [Pair(row.source, row.target, "repeats alone") for row in rows[:3]]
+    source = write_tsv(tmp_path / "in.tsv", rows + repeats)
     score_files([str(source)], str(tmp_path / "one.parquet"), score_options(use_models=True))
     result = score([str(source)], tmp_path / "out", range_bytes=9_000, chunk_rows=50, use_models=True)
     found = table(tmp_path / "out")
     assert same_rows(found, decoded(pq.read_table(tmp_path / "one.parquet")))
-    assert found.column("ai_probability_document").null_count == 0
+    assert found.column("ai_probability_document").null_count == 3
     assert result.metrics["distributions"]["model_ms"]["count"] >= 8
 
 

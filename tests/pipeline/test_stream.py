@@ -23,9 +23,14 @@ from bisift.filter.ranking import RankOptions
 from bisift.filter.scoring import ScoreOptions
 from bisift.manifest import read_json
 from bisift.pipelines.streaming import StreamOptions, pipeline, stream_job
-from tests.pipeline.prism import needs_prism
+from tests.pipeline.jobs import install_prism, needs_prism
 
 ROWS = 40
+
+
+@pytest.fixture(scope="module")
+def prism() -> None:
+    install_prism()
 
 
 def command(folder: Path, *more: str) -> list[str]:
@@ -73,6 +78,7 @@ def expected(files: int, rows: int = ROWS) -> Counter[tuple[str, int]]:
 
 
 @needs_prism
+@pytest.mark.usefixtures("prism")
 def test_what_arrives_is_published_once_and_changes_are_reported(tmp_path: Path) -> None:
     run = command(tmp_path, "--stop-after", "15s", "--json")
     arrive(tmp_path, 0)
@@ -108,6 +114,7 @@ def test_what_arrives_is_published_once_and_changes_are_reported(tmp_path: Path)
 
 
 @needs_prism
+@pytest.mark.usefixtures("prism")
 @pytest.mark.parametrize(
     "kills",
     [

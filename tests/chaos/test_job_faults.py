@@ -42,7 +42,7 @@ from tests.pipeline.jobs import (
     write_tsv,
 )
 
-ROWS = 6_000
+ROWS = 4_000
 
 
 @pytest.fixture(scope="module")
@@ -213,7 +213,8 @@ def test_an_input_that_changes_fails_the_job_and_a_second_run_heals_it(
 ) -> None:
     path = write_tsv(tmp_path / "in.tsv", list(pairs(400)))
     content = path.read_bytes()
-    before, calls = ChunkScorer.score, []
+    before = ChunkScorer.score
+    calls: list[None] = []
 
     def spoil(self: ChunkScorer, pairs: object) -> object:
         calls.append(None)
