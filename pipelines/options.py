@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import atexit
+import os
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -15,6 +18,7 @@ from bisift.config import nearest
 from bisift.errors import ConfigError
 from bisift.filter.cli import params
 from bisift.outcome import reported, terminable
+from bisift.pipelines.runners import LostRunnerError
 
 RUNNERS = ("FnApiRunner", "PrismRunner", "PortableRunner", "FlinkRunner", "DataflowRunner")
 LOCAL = ("FnApiRunner", "PrismRunner")
@@ -49,7 +53,18 @@ class Job(Command):
 
     def invoke(self, ctx: click.Context) -> Any:
         with reported(), terminable():
-            return super().invoke(ctx)
+            try:
+                return super().invoke(ctx)
+            except LostRunnerError as error:
+                atexit.register(_leave, error.exit_code)
+                raise
+
+
+def _leave(code: int) -> None:
+    """End the process at once: threads of Beam that wait for a lost runner can abort an orderly end."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 def job_options(*, many_inputs: str) -> Callable[[Any], Any]:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import apache_beam as beam
+import grpc
 from apache_beam.options.pipeline_options import PipelineOptions, TestOptions
 from apache_beam.runners.runner import PipelineState
 
@@ -25,6 +26,10 @@ _WHERE = " [while running "
 _OURS = re.compile(
     r"(?:bisift\.errors|bisift\.filter\.readers\.inputs)\.(\w+Error): (.*?)(?: \[while running [^\n]*)?$", re.MULTILINE
 )
+
+
+class LostRunnerError(BisiftError):
+    """The runner went away while a job ran."""
 
 
 def run(
@@ -74,7 +79,7 @@ def explained(error: Exception) -> BisiftError:
             return kind(message.strip())
     gone = _GONE.search(texts[0])
     if gone is not None:
-        return BisiftError(f"the runner cannot be reached any more ({gone[1]}); run again to go on")
+        return LostRunnerError(f"the runner cannot be reached any more ({gone[1]}); run again to go on")
     lines = [line.strip() for line in texts[0].splitlines() if line.strip()] or [type(error).__name__]
     shown = max(lines[-1], lines[0], key=lambda line: "Error" in line)
     return BisiftError(f"the job failed: {shown[:500]} (BISIFT_DEBUG=1 shows all); run again to go on")
@@ -86,16 +91,22 @@ def _quiet() -> Iterator[None]:
     if os.environ.get("BISIFT_DEBUG", "") not in ("", "0"):
         yield
         return
-    disabled, hook = logging.root.manager.disable, threading.excepthook
-    logging.getLogger("apache_beam").setLevel(logging.CRITICAL)  # what it logs at the end of the process, too
+    # Two stay: Beam logs at the end of the process, too, and its threads see later that a runner went away.
+    logging.getLogger("apache_beam").setLevel(logging.CRITICAL)
+    threading.excepthook = _thread_failed
+    disabled = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
-    threading.excepthook = lambda _: None  # of Beam's threads that read from a runner which went away
     try:
         with open(os.devnull, "w") as nowhere, contextlib.redirect_stderr(nowhere):  # workers print their tracebacks
             yield
     finally:
         logging.disable(disabled)
-        threading.excepthook = hook
+
+
+def _thread_failed(failure: threading.ExceptHookArgs) -> None:
+    """Tell what ended a thread, but for a runner that went away: the main thread tells that."""
+    if not issubclass(failure.exc_type, grpc.RpcError):
+        threading.__excepthook__(failure)
 
 
 @contextlib.contextmanager

@@ -42,7 +42,7 @@ from tests.pipeline.jobs import (
     write_tsv,
 )
 
-ROWS = 4_000
+ROWS = 2_500
 
 
 @pytest.fixture(scope="module")
