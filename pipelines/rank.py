@@ -47,7 +47,7 @@ def report(result: RankJobResult, *, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(dataclasses.asdict(result)))
     if result.dry_run:
-        terminal.line("dry run: nothing was ranked")
+        terminal.line("the job is built: nothing was ranked here")
         return
     rows = sum(shard["rows"] for shard in result.shards)
     if not as_json:

@@ -13,7 +13,7 @@ from typing import Any
 
 import apache_beam as beam
 import grpc
-from apache_beam.options.pipeline_options import PipelineOptions, TestOptions
+from apache_beam.options.pipeline_options import GoogleCloudOptions, PipelineOptions, TestOptions
 from apache_beam.runners.runner import PipelineState
 
 from bisift import errors
@@ -35,7 +35,7 @@ class LostRunnerError(BisiftError):
 def run(
     build: Callable[[beam.Pipeline], None], options: PipelineOptions, steps: Callable[[], Step] | None = None
 ) -> Any:
-    """Build a pipeline, run it and return its result when it is done, None for a dry run.
+    """Build a pipeline, run it and return its result when it is done, None for a dry run and for a template.
 
     `steps` says how far the job is; it is asked twice a second, and shown on a terminal.
 
@@ -47,7 +47,7 @@ def run(
             pipeline = beam.Pipeline(options=options)
             build(pipeline)
             result = pipeline.run()
-            if is_dry_run(options):
+            if is_dry_run(options) or is_template(options):
                 return None
             state = result.wait_until_finish()
     except Exception as error:
@@ -60,6 +60,11 @@ def run(
 def is_dry_run(options: PipelineOptions) -> bool:
     """Say whether a job is only built: it then touches neither output nor state."""
     return bool(options.view_as(TestOptions).dry_run)
+
+
+def is_template(options: PipelineOptions) -> bool:
+    """Say whether a job is built here and run later by Dataflow, as the launcher of a Flex Template asks for."""
+    return options.view_as(GoogleCloudOptions).template_location is not None
 
 
 def explained(error: Exception) -> BisiftError:

@@ -101,7 +101,7 @@ def report(result: JobResult, *, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(dataclasses.asdict(result)))
     if result.dry_run:
-        terminal.line("dry run: nothing was scored")
+        terminal.line("the job is built: nothing was scored here")
         return
     if result.already_done:
         terminal.line(f"{result.output} is finished and would be the same: nothing to do (--restart makes it anew)")

@@ -93,8 +93,11 @@ def score(inputs: Sequence[str], output: str, options: JobOptions, beam_options:
     if dry_run:
         runners.run(build, beam_options)
         return JobResult(storage.shown(output), {}, {}, {}, watch.seconds, False, dry_run=True)
-    with claimed(output, identity | pieces, restart=options.score.restart):
+    template = runners.is_template(beam_options)
+    with claimed(output, identity | pieces, restart=options.score.restart, keep=template):
         result = runners.run(build, beam_options, _steps(job, origins))
+        if result is None:
+            return JobResult(storage.shown(output), {}, {}, {}, watch.seconds, False, dry_run=True)
         with storage.fetched(storage.join(output, MANIFEST_NAME)) as path:
             manifest = read_json(path)
     counts, rejects = manifest["rows"], manifest["rejects_by_reason"]

@@ -46,8 +46,10 @@ def finished(output: str, identity: Mapping[str, Any]) -> dict[str, Any] | None:
 
 
 @contextlib.contextmanager
-def claimed(output: str, identity: Mapping[str, Any], *, restart: bool) -> Iterator[str]:
+def claimed(output: str, identity: Mapping[str, Any], *, restart: bool, keep: bool = False) -> Iterator[str]:
     """Yield the state folder, for this job alone where the output is a local folder; remove it when all went well.
+
+    `keep`: leave it for a job that runs later.
 
     Raises:
         ConfigError: another job works there, or left parts of other settings; or the folder holds what is not bisift's.
@@ -82,7 +84,8 @@ def claimed(output: str, identity: Mapping[str, Any], *, restart: bool) -> Itera
             with storage.created(run) as local:
                 write_json(local, wanted)
         yield folder
-    storage.remove_folder(folder)
+    if not keep:
+        storage.remove_folder(folder)
 
 
 def _clear(output: str, folder: str, *, parts: bool) -> None:

@@ -23,7 +23,7 @@ def test_a_dry_run_builds_the_job_and_touches_nothing(tmp_path: Path) -> None:
             "run", "--input", source, "--output", output, *DATAFLOW, *LANGUAGES, "--dry_run=True", "--no-models"
         )
         assert result.returncode == 0, result.stderr
-        assert result.stderr.strip().splitlines()[-1] == "dry run: nothing was scored"
+        assert result.stderr.strip().splitlines()[-1] == "the job is built: nothing was scored here"
     assert not (tmp_path / "out").exists()
 
 

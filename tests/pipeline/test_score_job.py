@@ -17,6 +17,7 @@ from bisift.filter.publishing import ScoreResult
 from bisift.filter.scorer import ChunkScorer
 from bisift.filter.scoring import score_files
 from bisift.pipelines import scorejob
+from bisift.pipelines.options import parse_beam_options
 from bisift.pipelines.scorejob import JobResult
 from bisift.pipelines.state import STATE
 from tests.corpus import Pair, pairs
@@ -234,3 +235,12 @@ def test_filter_cli_reads_what_a_job_wrote(tmp_path: Path, mixture: list[str]) -
         "by_reason": dict(sorted(result.rows["by_reason"].items()))
     }
     shutil.rmtree(tmp_path / "ranked")
+
+
+def test_a_template_claims_the_output_and_leaves_its_state_for_the_job_that_runs_later(tmp_path: Path) -> None:
+    """FnApiRunner knows no templates and runs the job at once; what a launcher's program does around it is the same."""
+    source = str(write_tsv(tmp_path / "in.tsv", list(pairs(20))))
+    template = parse_beam_options("FnApiRunner", 1, ["--template_location=gs://none/graph"])
+    result = scorejob.score([source], str(tmp_path / "out"), job_options(), template)
+    assert result.dry_run
+    assert list((tmp_path / "out" / STATE).glob("part-*.arrow"))
