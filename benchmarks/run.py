@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from bench.desk import dedup, select
-from bench.jobs import growth, pipelines
+from bench.jobs import growth, pipelines, simulation
 from bench.language import language
 from bench.measure import BenchmarkError
 from bench.ranking import rank
@@ -39,9 +39,10 @@ BENCHMARKS: dict[str, Callable[[Workspace], list[Figure]]] = {
     "sizes": sizes,
     "large": large,
     "growth": growth,
+    "simulation": simulation,
     "stream": stream,
 }
-LONG = ("large", "growth", "stream")
+LONG = ("large", "growth", "simulation", "stream")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

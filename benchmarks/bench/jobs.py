@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from bench.data import write_tsv
 from bench.measure import Measurement, Run, best_of, cpu, run
 from bench.results import ROOT, Figure, Target
 from bench.workspace import LANGUAGES, Workspace
 
 DOCUMENT_PAIRS = 20
 GROWTH_ROWS = (1_000_000, 3_000_000)
+SIMULATED_ROWS = (100_000, 1_000_000, 10_000_000)
 PRISM = ROOT.parent / "shared" / "prism" / "install.py"
 RATIO = "×"
 
@@ -107,6 +108,39 @@ def growth(space: Workspace) -> list[Figure]:
     ]
 
 
+def simulation(space: Workspace) -> list[Figure]:
+    """What a row costs, and memory, from a hundred thousand to ten million generated rows, scored and ranked.
+
+    Without models and language id, which cost the same for each row, so that what grows with the rows would show.
+    """
+    bare: tuple[str | Path, ...] = ("--no-models", "--profile", space.rules_only, "--order", "random")
+    found = {}
+    for full in SIMULATED_ROWS:
+        jobs = _Jobs(space, full * space.rows // 100_000)  # --rows scales this benchmark, too
+        found[jobs.rows] = jobs.job("run", "FnApiRunner", *bare, repeats=1)
+        jobs.remove()
+    figures = [
+        Figure(
+            name=f"score and rank of {rows:,} generated rows, rules alone",
+            unit="CPU-s a million rows",
+            value=1e6 * one.cpu_s / rows,
+            note=f"RssAnon {one.rss_anon_mib:,.0f} MiB",
+            measured={f"{rows:,}": one},
+        )
+        for rows, one in found.items()
+    ]
+    _, middle, last = found
+    for name, value in (
+        ("CPU-seconds a row", found[last].cpu_s / last / (found[middle].cpu_s / middle)),
+        ("peak of RssAnon", found[last].rss_anon_mib / found[middle].rss_anon_mib),
+    ):
+        target = Target(bound=1.2, kind="at_most")
+        figures.append(
+            Figure(name=f"{name} at {last:,} rows, times {middle:,}", unit=RATIO, value=value, target=target)
+        )
+    return figures
+
+
 def _ratio(name: str, measured: Measurement, loop: float, bound: float | None = None) -> Figure:
     target = Target(bound=bound, kind="at_most") if bound is not None else None
     note = f"{measured.cpu_s:.1f} CPU-s against {loop:.1f}"
@@ -123,12 +157,13 @@ class _Jobs:
         self.folder = space.folder / "jobs"
         self.folder.mkdir(exist_ok=True)
         self.source = self.folder / "pairs.tsv"
-        sample = space.sample if rows is None else space.corpus.head(rows)
-        write_tsv(self.source, sample.pairs)
-        lines = self.source.read_text(encoding="utf-8").splitlines()
+        self.rows = rows or space.rows
+        pairs = enumerate(itertools.islice(space.corpus.varied(), self.rows))
         with open(self.source, "w", encoding="utf-8") as file:
             file.write("source\ttarget\tdocument_id\n")
-            file.writelines(f"{line}\tdocument {number // DOCUMENT_PAIRS}\n" for number, line in enumerate(lines))
+            file.writelines(
+                f"{source}\t{target}\tdocument {number // DOCUMENT_PAIRS}\n" for number, (source, target) in pairs
+            )
 
     def best(self, *command: str | Path, repeats: int | None = None) -> Measurement:
         given = [*command, *LANGUAGES] if "rank" not in command else [*command]
@@ -145,10 +180,17 @@ class _Jobs:
         score = self.best(self._space.cli, "score", self.source, "-o", scored, "--restart")
         return score, self.best(self._space.cli, "rank", scored, "-o", self.folder / "ranked")
 
-    def job(self, module: str, runner: str, repeats: int | None = None) -> Measurement:
+    def job(self, module: str, runner: str, *options: str | Path, repeats: int | None = None) -> Measurement:
         """Run a job's command."""
-        command = [sys.executable, "-m", f"bisift.pipelines.{module}", "--input", self.source, "--output"]
-        return self.best(*command, self.folder / "out", f"--runner={runner}", repeats=repeats)
+        command: list[str | Path] = [
+            sys.executable,
+            "-m",
+            f"bisift.pipelines.{module}",
+            "--input",
+            self.source,
+            "--output",
+        ]
+        return self.best(*command, self.folder / "out", f"--runner={runner}", *options, repeats=repeats)
 
     def parts(self, runner: str) -> Measurement:
         """Run a score job without duplicates and documents."""
