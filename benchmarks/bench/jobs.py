@@ -166,7 +166,7 @@ class _Jobs:
             )
 
     def best(self, *command: str | Path, repeats: int | None = None) -> Measurement:
-        given = [*command, *LANGUAGES] if "rank" not in command else [*command]
+        given: list[str | Path] = [*command, *LANGUAGES] if "rank" not in command else [*command]
         return best_of(repeats or self._space.repeats, lambda: self._fresh(given), key=cpu).measured
 
     def _fresh(self, command: Sequence[str | Path]) -> Run:
@@ -194,7 +194,7 @@ class _Jobs:
 
     def parts(self, runner: str) -> Measurement:
         """Run a score job without duplicates and documents."""
-        given = [sys.executable, "-c", PARTS_ONLY, self.source, self.folder / "parts", runner]
+        given: list[str | Path] = [sys.executable, "-c", PARTS_ONLY, self.source, self.folder / "parts", runner]
         return best_of(self._space.repeats, lambda: self._fresh(given), key=cpu).measured
 
     def remove(self) -> None:
