@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from bisift import __version__
-from bisift.filter.cli.base import Commands
+from bisift.commands import Commands
 from bisift.filter.cli.compare import compare
 from bisift.filter.cli.completion import completion
 from bisift.filter.cli.dedup import dedup

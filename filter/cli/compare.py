@@ -6,8 +6,8 @@ import json
 
 import click
 
+from bisift.commands import Command, option
 from bisift.filter.cli import params
-from bisift.filter.cli.base import Command, option
 from bisift.filter.terminal import Summary, Terminal, duration
 
 OUTPUT = "Output"

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from bisift.commands import Command, option
 from bisift.filter.cli import params
-from bisift.filter.cli.base import Command, option
 from bisift.filter.cli.judging import judging, scorer_settings
 from bisift.filter.terminal import Terminal
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from bisift.commands import option
 from bisift.filter.cli import params
-from bisift.filter.cli.base import option
 
 if TYPE_CHECKING:
     from bisift.filter.scorer import ScorerSettings

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from bisift.commands import Command, option
 from bisift.filter.cli import params
-from bisift.filter.cli.base import Command, option
-from bisift.filter.cli.outcome import on_interruption
 from bisift.filter.terminal import Summary, Terminal, duration
+from bisift.outcome import on_interruption
 
 if TYPE_CHECKING:
     from bisift.filter.ranking import RankResult

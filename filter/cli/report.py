@@ -6,10 +6,10 @@ import json
 
 import click
 
+from bisift.commands import Command, option
 from bisift.filter.cli import params
-from bisift.filter.cli.base import Command, option
-from bisift.filter.cli.outcome import on_interruption
 from bisift.filter.terminal import Summary, Terminal, duration
+from bisift.outcome import on_interruption
 
 OUTPUT = "Output"
 

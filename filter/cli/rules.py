@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import click
 
+from bisift.commands import Command, option
 from bisift.filter.cli import params
-from bisift.filter.cli.base import Command, option
 
 
 @click.command(

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from bisift.commands import Command, option
 from bisift.filter.cli import params
-from bisift.filter.cli.base import Command, option
 from bisift.filter.cli.judging import check, judging
-from bisift.filter.cli.outcome import REJECTED, on_interruption
 from bisift.filter.terminal import Summary, Terminal, duration
+from bisift.outcome import REJECTED, on_interruption
 
 if TYPE_CHECKING:
     from bisift.filter.publishing import ScoreResult

@@ -8,10 +8,10 @@ from typing import Any
 
 import click
 
+from bisift.commands import Command, option
 from bisift.filter.cli import params
-from bisift.filter.cli.base import Command, option
-from bisift.filter.cli.outcome import on_interruption
 from bisift.filter.terminal import Summary, Terminal, duration
+from bisift.outcome import on_interruption
 
 THRESHOLDS, BEST, OUTPUT = "Thresholds", "Which of those that pass", "Output"
 

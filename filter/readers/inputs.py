@@ -9,8 +9,8 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from bisift import remote
 from bisift.errors import ConfigError, InputError
-from bisift.filter.readers import remote
 from bisift.filter.readers.base import ReadOptions
 from bisift.filter.readers.languages import same_language
 from bisift.filter.readers.streams import STDIN, Stream, open_stream

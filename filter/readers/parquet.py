@@ -11,8 +11,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from bisift import remote
 from bisift.errors import InputError, RecordError
-from bisift.filter.readers import columns, remote
+from bisift.filter.readers import columns
 from bisift.filter.readers.base import METADATA, Chunk, ReadOptions, Reject, default, escape, filled, pair_table
 from bisift.filter.readers.jsonl import TRANSLATION, translation
 

@@ -14,8 +14,8 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import IO, Any, cast
 
+from bisift import remote
 from bisift.errors import InputError
-from bisift.filter.readers import remote
 
 STDIN = "-"
 HEAD_BYTES = 1 << 16

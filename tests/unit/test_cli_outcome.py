@@ -14,9 +14,9 @@ import click
 import pytest
 from click.testing import CliRunner
 
+from bisift.commands import Command, Commands
 from bisift.errors import ConfigError, ContractError, InputError, ModelError
-from bisift.filter.cli.base import Command, Commands
-from bisift.filter.cli.outcome import describe, on_interruption
+from bisift.outcome import describe, on_interruption
 
 
 def failing(error: BaseException) -> click.Group:
@@ -83,8 +83,8 @@ PROGRAM = textwrap.dedent(
     """
     import sys, time, click
     from bisift.errors import BisiftError
-    from bisift.filter.cli.base import Command, Commands
-    from bisift.filter.cli.outcome import on_interruption
+    from bisift.commands import Command, Commands
+    from bisift.outcome import on_interruption
 
     @click.group(cls=Commands)
     def program(): ...

@@ -12,7 +12,10 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDERS = ("filter", "models", "pipelines", "trainer")
-GROUND = ("bisift.contract", "bisift.errors", "bisift.config", "bisift.manifest", "bisift.__version__")
+GROUND = tuple(
+    f"bisift.{name}"
+    for name in ("contract", "errors", "config", "manifest", "remote", "commands", "outcome", "__version__")
+)
 
 # What measures a pair: training must measure exactly as scoring does.
 MEASURING = tuple(

@@ -13,8 +13,9 @@ import pyarrow.parquet as pq
 import pytest
 from moto.server import ThreadedMotoServer
 
+from bisift import remote
 from bisift.errors import ConfigError, InputError
-from bisift.filter.readers import ReadOptions, expand, read, remote
+from bisift.filter.readers import ReadOptions, expand, read
 
 
 @pytest.fixture(scope="module")

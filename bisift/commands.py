@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from bisift.filter.cli.outcome import reported, terminable
+from bisift.outcome import reported, terminable
 
 OTHER = "Other"
 
