@@ -99,8 +99,8 @@ class _Chosen:
 class Batches:
     """The endless stream of updates of a run; a function of its fields alone, whatever reads it.
 
-    `batch_tokens` is the most target tokens an update has, over its `micro_batches`; `pool` is in batches. Pairs of more
-    than `max_length` pieces a side (EOS counted) and with an empty side are left out.
+    `batch_tokens` is the most target tokens an update has, over its `micro_batches`; `pool` is in batches. Pairs with
+    an empty side, or more than `max_length` pieces on one (EOS counted), are left out.
     """
 
     tokens: Tokens
@@ -156,7 +156,7 @@ class Batches:
             position = Position(position.pool + 1, position.draw + draws, 0, position.skipped + skipped)
 
     def _pool(self, position: Position) -> tuple[list[_Chosen], int, int]:
-        """Draw pairs until a pool is full; return its micro-batches by length, the draws it took, and how many skipped."""
+        """Draw pairs until a pool is full; return its micro-batches by length, the draws it took, those skipped."""
         wanted = self.pool * self.batch_tokens
         parts: list[tuple[I64, I64, I64]] = []
         total = draws = skipped = 0

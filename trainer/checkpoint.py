@@ -1,4 +1,4 @@
-"""Checkpoints: one file with all that a run needs to go on, or a translation to begin; whole under its name or not there."""
+"""Checkpoints: one file with all that a run needs to go on, or a translation to begin; it is there whole or not."""
 
 from __future__ import annotations
 
@@ -113,7 +113,8 @@ def check_fit(model: Transformer, weights: dict[str, Tensor], where: str) -> Non
     for name in wanted.keys() | found.keys():
         if wanted.get(name) != found.get(name):
             raise ModelError(
-                f"{where}: weight {name} is {found.get(name)}, not {wanted.get(name)}: it is of another model or vocabulary"
+                f"{where}: weight {name} is {found.get(name)}, not {wanted.get(name)}: "
+                "it is of another model or vocabulary"
             )
 
 
@@ -175,7 +176,9 @@ def average(paths: Sequence[str | Path]) -> Checkpoint:
     for path in paths[1:]:
         other = Checkpoint.load(path)
         if other.vocabulary != first.vocabulary:
-            raise ModelError(f"{path}: has another vocabulary than {paths[0]}: only one run's checkpoints can be averaged")
+            raise ModelError(
+                f"{path}: has another vocabulary than {paths[0]}: only one run's checkpoints can be averaged"
+            )
         check_fit(first.model(), other.weights, str(path))
         for name, tensor in other.weights.items():
             total[name] += tensor.double()

@@ -282,8 +282,7 @@ class SameSet:
 
 
 ORDERS: dict[str, type[Order]] = {
-    kind.name: kind
-    for kind in (Shuffled, Ordered, Staged, Competence, Annealed, Mixture, Reverse, SameSet)
+    kind.name: kind for kind in (Shuffled, Ordered, Staged, Competence, Annealed, Mixture, Reverse, SameSet)
 }
 CURRICULA: dict[str, type[Any]] = {**ORDERS, **MARKS}
 """All of them, orders and marks, by the name that a configuration uses."""
@@ -307,7 +306,8 @@ def build_order(values: Any, where: str) -> Order:
     for name in ("bands", "stages"):
         if kind is Staged and not isinstance(fields.get(name, []), list):
             raise ConfigError(f"{where}: {name}: expected a list, got {fields[name]!r}")
-    return checked(build(cast("type[Any]", kind), fields, where))
+    order: Order = checked(build(cast("type[Any]", kind), fields, where))
+    return order
 
 
 def _build_stage(values: Any, where: str) -> Stage:

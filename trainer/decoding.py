@@ -1,7 +1,7 @@
 """Beam search, greedy and sampled decoding, in batches and with cached keys and values.
 
-Shape suffixes: B segments, R beams (or samples) a segment, N = B · R rows, S source pieces, t pieces so far, H heads, K head
-width, D width, V vocabulary, C candidates.
+Shape suffixes: B segments, R beams (or samples) a segment, N = B · R rows, S source pieces, t pieces so far, H heads,
+K head width, D width, V vocabulary, C candidates.
 """
 
 from __future__ import annotations
@@ -77,11 +77,10 @@ class Steps:
         self._model = model
         self._rows = rows
         memory_BSD, self._bias = model.encode(source_BS)
-        self._cross = [layer.cross.split(layer.cross.key_value(memory_BSD), 2) for layer in model.decoder]
+        self._cross = [layer.cross.split(layer.cross.key_value(memory_BSD), 2) for layer in model.decoder_layers]
         self._cross = [(k.contiguous(), v.contiguous()) for k, v in self._cross]
         self._past: list[tuple[Tensor, Tensor]] = []
         self._done = 0
-        self._causal_11 = None
 
     def keep(self, segment_B: Tensor, row_N: Tensor) -> None:
         """Go on with these segments, and with these of the rows before, in this order."""
@@ -96,7 +95,7 @@ class Steps:
         x_N1D = model.embed(piece_N[:, None], self._done)
         angles = model.angles(self._done, 1, piece_N.device)
         past: list[tuple[Tensor, Tensor]] = []
-        for number, layer in enumerate(model.decoder):
+        for number, layer in enumerate(model.decoder_layers):
             attention = layer.attention
             q, k, v = attention.split(attention.query_key_value(layer.norm_attention(x_N1D)), 3)
             q, k = rotate(q, angles), rotate(k, angles)
@@ -123,7 +122,7 @@ def top(value_NV: Tensor, count: int) -> tuple[Tensor, Tensor]:
     They stand in the `count` blocks of 64 values whose maxima are largest.
     """
     N, V = value_NV.shape
-    if V <= _BLOCK * count:
+    if _BLOCK * count >= V:
         return value_NV.topk(count, 1)
     if V % _BLOCK:
         value_NV = functional.pad(value_NV, (0, _BLOCK - V % _BLOCK), value=-torch.inf)
@@ -202,7 +201,7 @@ def beam_search(model: Transformer, source_BS: Tensor, cap_B: Tensor, config: De
 def sample(
     model: Transformer, source_BS: Tensor, cap_B: Tensor, config: SampleConfig, number_B: Sequence[int]
 ) -> list[list[list[int]]]:
-    """Return `samples` translations of each segment; what is drawn depends on the seed and the segment's number alone."""
+    """Return `samples` translations of each segment; the draws depend on seed and segment number alone."""
     rows, device = config.samples, source_BS.device
     steps = Steps(model, source_BS, rows)
     found: list[list[int]] = [[] for _ in range(len(source_BS) * rows)]
@@ -266,6 +265,10 @@ class Translator:
             for number, rows in zip(numbers, found, strict=True):
                 out[number] = self.vocabulary.decode(rows)
         return out
+
+    def cut(self, lines: Sequence[str], config: DecodeConfig) -> int:
+        """How many segments are longer than `max_source`, so that their ends are not translated."""
+        return sum(len(row) > config.max_source for row in self.vocabulary.encode(lines))
 
     def _batches(self, lines: Sequence[str], config: DecodeConfig) -> Iterator[tuple[list[int], Tensor, Tensor]]:
         """Yield batches of segments of like length: their numbers, pieces and caps."""

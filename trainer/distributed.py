@@ -12,6 +12,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.checkpoint import state_dict as states
+from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.nn.parallel import DistributedDataParallel
 
@@ -89,7 +90,7 @@ def parallel(model: Transformer, where: Group, sharding: str) -> nn.Module:
         return model
     if sharding == "ddp":
         return DistributedDataParallel(model)
-    mesh = dist.init_device_mesh(where.device.type, (where.ranks,))
+    mesh = init_device_mesh(where.device.type, (where.ranks,))
     for layer in (*model.encoder, *model.decoder):
         fully_shard(layer, mesh=mesh)
     fully_shard(model, mesh=mesh)
@@ -115,7 +116,9 @@ def weights_of(model: nn.Module) -> dict[str, Tensor]:
 
 def load_weights(model: nn.Module, weights: dict[str, Tensor]) -> None:
     """Load whole weights, which every rank has (a collective call)."""
-    states.set_model_state_dict(model, weights, options=states.StateDictOptions(full_state_dict=True))
+    states.set_model_state_dict(
+        model, cast("dict[str, Any]", weights), options=states.StateDictOptions(full_state_dict=True)
+    )
 
 
 def optimizer_of(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
@@ -125,6 +128,4 @@ def optimizer_of(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str
 
 def load_optimizer(model: nn.Module, optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
     """Load an optimizer's whole state, which every rank has (a collective call)."""
-    states.set_optimizer_state_dict(
-        model, optimizer, state, options=states.StateDictOptions(full_state_dict=True)
-    )
+    states.set_optimizer_state_dict(model, optimizer, state, options=states.StateDictOptions(full_state_dict=True))

@@ -7,8 +7,9 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import sacrebleu
-from sacrebleu.metrics import BLEU, CHRF
 from sacrebleu.metrics.base import Metric
+from sacrebleu.metrics.bleu import BLEU
+from sacrebleu.metrics.chrf import CHRF
 from sacrebleu.significance import PairedTest
 
 from bisift.errors import ConfigError, InputError
@@ -18,8 +19,9 @@ RESAMPLES = 1_000
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """One metric of one system. `mean` and `interval` (95 %) are over bootstrap resamples; `p_value` that it differs from
-    the first system, the baseline (None: it is the baseline, or there was no test).
+    """One metric of one system. `mean` and `interval` (95 %) are over bootstrap resamples.
+
+    `p_value`: that it differs from the first system, the baseline (None: it is the baseline, or there was no test).
     """
 
     metric: str
@@ -41,6 +43,15 @@ def read_lines(path: str) -> list[str]:
             data = file.read()
     except OSError as error:
         raise InputError(f"{path}: {error.strerror or error}") from error
+    return split_lines(data, path)
+
+
+def split_lines(data: bytes, path: str) -> list[str]:
+    """Return the lines of UTF-8 bytes, without BOM and line ends.
+
+    Raises:
+        InputError: they are not UTF-8.
+    """
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -55,7 +66,9 @@ def read_lines(path: str) -> list[str]:
 def check_parallel(first: Sequence[str], second: Sequence[str], names: tuple[str, str]) -> None:
     """Raise InputError where two files do not have the same, positive number of lines."""
     if len(first) != len(second):
-        raise InputError(f"{names[1]}: has {len(second):,} lines and {names[0]} has {len(first):,}: they must be parallel")
+        raise InputError(
+            f"{names[1]}: has {len(second):,} lines and {names[0]} has {len(first):,}: they must be parallel"
+        )
     if not first:
         raise InputError(f"{names[0]}: is empty: there is nothing to translate or to compare")
 
@@ -100,7 +113,8 @@ def compare(
         test_type="bs",
         n_samples=resamples,
     )
-    signatures, scores = test()
+    outcome: tuple[Any, Any] = test()
+    signatures, scores = outcome
     for title in chosen:
         for name, result in zip(scores["System"], scores[title], strict=True):
             found[name].append(

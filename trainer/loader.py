@@ -44,9 +44,7 @@ class _Stream(IterableDataset[Update]):
     def __iter__(self) -> Iterator[Update]:
         info = get_worker_info()
         worker, workers = (info.id, info.num_workers) if info is not None else (0, 1)
-        return self._batches.updates(
-            self._position, rank=self._rank, ranks=self._ranks, worker=worker, workers=workers
-        )
+        return self._batches.updates(self._position, rank=self._rank, ranks=self._ranks, worker=worker, workers=workers)
 
 
 def load(batches: Batches, position: Position, *, rank: int = 0, ranks: int = 1, workers: int = 0) -> Iterator[Update]:

@@ -17,7 +17,9 @@ LOG_NAME = "log.jsonl"
 class Logs:
     """Writes to `output`/log.jsonl and, if asked, `output`/tensorboard; silent in all ranks but the first."""
 
-    def __init__(self, output: Path, *, update: int, tensorboard: bool, active: bool, stream: TextIO | None = None) -> None:
+    def __init__(
+        self, output: Path, *, update: int, tensorboard: bool, active: bool, stream: TextIO | None = None
+    ) -> None:
         self._active = active
         self._stream = stream or sys.stderr
         self._writer: Any = None
@@ -44,7 +46,9 @@ class Logs:
             self._file.write(json.dumps({"update": update, **values}) + "\n")
             self._file.flush()
         except OSError as error:
-            raise BisiftError(f"{self._path}: {error.strerror or error}: make room and give the same command again") from error
+            raise BisiftError(
+                f"{self._path}: {error.strerror or error}: make room and give the same command again"
+            ) from error
         if self._writer is not None:
             for name, value in values.items():
                 if isinstance(value, int | float):

@@ -203,7 +203,7 @@ class Trainer:
         }
         self.logs.write(self.update, event="train", **values)
         self.logs.say(progress_line({"update": self.update, **values}, self.config.updates))
-        return loss
+        return float(loss)
 
     def _due(self, number: int, every: int) -> bool:
         return bool(every) and (number % every == 0 or number == self.config.updates)

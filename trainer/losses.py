@@ -18,7 +18,7 @@ _CHUNK_LOGITS = 1 << 21
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LossConfig:
-    """Label smoothing (Szegedy et al. 2016, arXiv 1512.00567) and R-Drop's factor (Liang et al. 2021, arXiv 2106.14448)."""
+    """Label smoothing (Szegedy et al. 2016, arXiv 1512.00567) and R-Drop's factor (Liang et al. 2021, 2106.14448)."""
 
     smoothing: float = 0.1
     rdrop: float = 0.0
@@ -34,7 +34,7 @@ class LossConfig:
 class _CrossEntropy(torch.autograd.Function):
     """Label-smoothed cross-entropy of hidden states and output weights; the logits never exist as a whole.
 
-    loss = Σ w (log Σ exp z - (1 - ε) z_y - ε mean z); d loss / d z = w (softmax z - (1 - ε) [y] - ε / V). Both gradients
+    loss = Σ w (log Σ exp z - (1 - ε) z_y - ε mean z); d loss / d z = w (softmax z - (1 - ε) [y] - ε / V). The gradients
     are formed with the loss, a chunk of rows at a time, as every loss is differentiated once.
     """
 
@@ -59,7 +59,9 @@ class _CrossEntropy(torch.autograd.Function):
                 right_C = logit_CV.gather(1, target_C1)[:, 0]
                 total_C = torch.logsumexp(logit_CV, 1)
                 miss_C = total_C - right_C
-                smooth_C = miss_C if not smoothing else (1 - smoothing) * miss_C + smoothing * (total_C - logit_CV.mean(1))
+                smooth_C = (
+                    miss_C if not smoothing else (1 - smoothing) * miss_C + smoothing * (total_C - logit_CV.mean(1))
+                )
                 likelihood += miss_C.sum()
                 loss += smooth_C.sum() if weight_M is None else (smooth_C * weight_M[part]).sum()
                 if grad_MD is None or grad_VD is None:
@@ -90,7 +92,9 @@ def cross_entropy(
     hidden_MD: Tensor, weight_VD: Tensor, target_M: Tensor, weight_M: Tensor | None, smoothing: float
 ) -> tuple[Tensor, Tensor]:
     """Return the summed label-smoothed loss, weighted by `weight_M`, and the summed negative log-likelihood."""
-    loss, likelihood = _CrossEntropy.apply(hidden_MD, weight_VD, target_M, weight_M, smoothing)
+    loss, likelihood = _CrossEntropy.apply(  # type: ignore[no-untyped-call]
+        hidden_MD, weight_VD, target_M, weight_M, smoothing
+    )
     return loss, likelihood
 
 

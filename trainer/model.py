@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -31,7 +32,7 @@ SIZES = {
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ModelConfig:
-    """A size by name, each part of which may be set by itself; `positions`: `sinusoidal` or `rope` (arXiv 2104.09864)."""
+    """A size by name, each part of which may be set alone; `positions`: `sinusoidal` or `rope` (arXiv 2104.09864)."""
 
     size: str = "small"
     layers: int | None = None
@@ -143,7 +144,8 @@ class EncoderLayer(nn.Module):
         attention = self.attention
         q, k, v = attention.split(attention.query_key_value(self.norm_attention(x_BSD)), 3)
         x_BSD = x_BSD + self.dropout(attention.attend(rotate(q, angles), rotate(k, angles), v, bias))
-        return x_BSD + self.dropout(self.feed(self.norm_feed(x_BSD)))
+        fed_BSD: Tensor = x_BSD + self.dropout(self.feed(self.norm_feed(x_BSD)))
+        return fed_BSD
 
 
 class DecoderLayer(nn.Module):
@@ -168,7 +170,8 @@ class DecoderLayer(nn.Module):
         (q,) = self.cross.split(self.cross.query(self.norm_cross(x_BTD)), 1)
         k, v = self.cross.split(self.cross.key_value(memory_BSD), 2)
         x_BTD = x_BTD + self.dropout(self.cross.attend(q, k, v, bias))
-        return x_BTD + self.dropout(self.feed(self.norm_feed(x_BTD)))
+        fed_BTD: Tensor = x_BTD + self.dropout(self.feed(self.norm_feed(x_BTD)))
+        return fed_BTD
 
 
 class Transformer(nn.Module):
@@ -206,6 +209,11 @@ class Transformer(nn.Module):
             x_BLD = x_BLD + sinusoids(first, ids_BL.shape[1], self.width, ids_BL.device)
         dropped: Tensor = self.dropout(x_BLD)
         return dropped
+
+    @property
+    def decoder_layers(self) -> list[DecoderLayer]:
+        """The decoder's layers, typed."""
+        return cast("list[DecoderLayer]", list(self.decoder))
 
     def angles(self, first: int, length: int, device: torch.device) -> tuple[Tensor, Tensor] | None:
         """The rotations of places from `first` on; None where positions are added instead."""

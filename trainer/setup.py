@@ -76,7 +76,7 @@ def prepare(config: TrainConfig, where: Group, *, restart: bool) -> Prepared:
     lines = [
         f"{batches.view.rows:,} pairs, order {batches.tokens.order}; {config.curriculum.name} "
         f"({config.curriculum.paper}); {parameters:,} parameters, {len(vocabulary):,} pieces",
-        f"{where.device.type}, {where.ranks} rank{'s'[: where.ranks > 1]}, precision {precision.name}: {precision.reason}",
+        f"{where.device.type}, ranks: {where.ranks}, precision {precision.name}: {precision.reason}",
     ]
     if checkpoint is not None:
         lines.append(f"goes on after update {checkpoint.state['update']:,} ({latest})")

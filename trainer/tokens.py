@@ -1,4 +1,4 @@
-"""Rows as piece ids: each row group is encoded when first asked for and kept on disk, memory-mapped, for all processes."""
+"""Rows as piece ids: a row group is encoded when first asked for and kept on disk, memory-mapped, for all processes."""
 
 from __future__ import annotations
 

@@ -68,11 +68,11 @@ class Vocabulary:
 
     def decode(self, ids: Sequence[Sequence[int]]) -> list[str]:
         """Return the text of each list of ids."""
-        return [self._pieces.DecodeIds([int(id) for id in row]) for row in ids]
+        return [self._pieces.DecodeIds([int(piece) for piece in row]) for row in ids]
 
     def pieces(self) -> list[str]:
         """Return all pieces by id."""
-        return [self._pieces.IdToPiece(id) for id in range(len(self))]
+        return [self._pieces.IdToPiece(piece) for piece in range(len(self))]
 
 
 def tag_id(tag: int) -> int:
