@@ -153,13 +153,15 @@ class Folder:
         os.link(path, temporary)
         os.replace(temporary, self.path / BEST_NAME)
 
+    def tidy(self) -> None:
+        """Remove what a killed run left of a checkpoint that it was writing."""
+        for path in self.path.glob(".*.tmp"):
+            path.unlink()
+
     def clear(self) -> None:
-        """Remove all checkpoints, and what a killed run left of one."""
-        if self.path.is_dir():
-            for path in self.path.glob("*.pt"):
-                path.unlink()
-            for path in self.path.glob(".*.tmp"):
-                path.unlink()
+        """Remove all checkpoints."""
+        for path in self.path.glob("*.pt"):
+            path.unlink()
 
 
 def average(paths: Sequence[str | Path]) -> Checkpoint:

@@ -77,8 +77,8 @@ class Steps:
         self._model = model
         self._rows = rows
         memory_BSD, self._bias = model.encode(source_BS)
-        self._cross = [layer.cross.split(layer.cross.key_value(memory_BSD), 2) for layer in model.decoder_layers]
-        self._cross = [(k.contiguous(), v.contiguous()) for k, v in self._cross]
+        halves = [layer.cross.split(layer.cross.key_value(memory_BSD), 2) for layer in model.decoder_layers]
+        self._cross = [(k.contiguous(), v.contiguous()) for k, v in halves]
         self._past: list[tuple[Tensor, Tensor]] = []
         self._done = 0
 
@@ -106,7 +106,7 @@ class Steps:
             # The rows of a segment are as many queries to its one source.
             query_BRD = layer.cross.query(layer.norm_cross(x_N1D)).view(B, self._rows, -1)
             (q,) = layer.cross.split(query_BRD, 1)
-            mixed_BRD = layer.cross.attend(q, *self._cross[number], self._bias)
+            mixed_BRD = layer.cross.attend(q, self._cross[number][0], self._cross[number][1], self._bias)
             x_N1D = x_N1D + mixed_BRD.view(x_N1D.shape)
             x_N1D = x_N1D + layer.feed(layer.norm_feed(x_N1D))
         self._past = past

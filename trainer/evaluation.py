@@ -77,7 +77,7 @@ def metrics(*, lowercase: bool = False, tokenize: str = "13a") -> dict[str, Metr
     """BLEU (Papineni et al. 2002; Post 2018, arXiv 1804.08771) and chrF (Popović 2015)."""
     if tokenize not in BLEU.TOKENIZERS:
         raise ConfigError(f"no BLEU tokenizer {tokenize!r}: one of {', '.join(sorted(BLEU.TOKENIZERS))}")
-    return {"BLEU": BLEU(tokenize=tokenize, lowercase=lowercase), "chrF": CHRF(lowercase=lowercase)}
+    return {"BLEU": BLEU(tokenize=tokenize, lowercase=lowercase), "chrF2": CHRF(lowercase=lowercase)}
 
 
 def bleu(hypotheses: Sequence[str], references: Sequence[str]) -> float:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import math
-import os
 import time
 from collections import deque
 from collections.abc import Iterator
@@ -24,6 +23,7 @@ from bisift.trainer.decoding import DecodeConfig, Translator
 from bisift.trainer.distributed import (
     Group,
     accumulating,
+    group,
     load_optimizer,
     load_weights,
     optimizer_of,
@@ -37,7 +37,7 @@ from bisift.trainer.marks import best_tag
 from bisift.trainer.model import Transformer
 from bisift.trainer.optimizer import Average
 from bisift.trainer.precision import Precision
-from bisift.trainer.setup import Prepared, prepare
+from bisift.trainer.setup import Prepared, claimed, make_batches, prepare
 from bisift.trainer.vocabulary import Vocabulary
 
 
@@ -128,9 +128,9 @@ class Trainer:
                 stopped = self._validate()
                 meter.started = time.perf_counter()
             if self._due(number, self.config.save_every) or stopped:
-                self.save()
-                if self.config.follow and self._grown():
+                if self.config.follow and self._grown():  # before saving, so that a run resumed here knows it
                     updates = self._updates()
+                self.save()
                 meter.started = time.perf_counter()
         path = self.folder.latest()
         return TrainResult(
@@ -324,8 +324,6 @@ class Trainer:
 
     def reopen(self, sources: Sources) -> Batches:
         """The batches of other folders; everything else stays."""
-        from bisift.trainer.setup import make_batches
-
         return make_batches(self.config, sources, self.vocabulary, self.batches.edges)
 
     def _not_a_number(self, number: int, recent: deque[tuple[int, tuple[MicroBatch, ...]]]) -> BisiftError:
@@ -366,13 +364,12 @@ def train(config: TrainConfig, *, restart: bool = False) -> TrainResult:
         InputError, ContractError, ModelError: data or a checkpoint cannot be used.
         BisiftError: the loss is no number, or memory or disk is full.
     """
-    from bisift.trainer.distributed import group
-
     config.check()
     if config.threads is not None:
         torch.set_num_threads(config.threads)
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    with group(config.device) as where:
+    with group(config.device) as where, contextlib.ExitStack() as alone:
+        if where.leads:
+            alone.enter_context(claimed(Path(config.output)))
         prepared = prepare(config, where, restart=restart)
         update = prepared.checkpoint.state["update"] if prepared.checkpoint is not None else 0
         logs = Logs(Path(config.output), update=update, tensorboard=config.tensorboard, active=where.leads)

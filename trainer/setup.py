@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -48,8 +47,10 @@ def prepare(config: TrainConfig, where: Group, *, restart: bool) -> Prepared:
     """
     output = Path(config.output)
     folder = Folder(output, config.keep)
-    if where.leads and restart:
-        folder.clear()
+    if where.leads:
+        folder.tidy()
+        if restart:
+            folder.clear()
     where.agree(None)
     latest = where.agree(folder.latest())
     checkpoint = Checkpoint.load(latest) if latest is not None else None
@@ -139,8 +140,4 @@ def claimed(output: Path) -> Iterator[None]:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             raise ConfigError(f"{output}: another run is training there; wait for it or stop it") from error
-        try:
-            yield
-        finally:
-            with contextlib.suppress(OSError):
-                os.unlink(output / ".lock")
+        yield

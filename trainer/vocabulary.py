@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -110,10 +111,9 @@ def train_vocabulary(texts: Iterable[str], config: VocabularyConfig, *, seed: in
             minloglevel=2,
         )
     except RuntimeError as error:
-        raise InputError(
-            f"no vocabulary of {config.size:,} pieces can be trained on this text: lower vocabulary.size "
-            f"({' '.join(str(error).split())[-160:]})"
-        ) from error
+        most = re.search(r"<= (\d+)", str(error))
+        advice = f"lower vocabulary.size to {most[1]}" if most else " ".join(str(error).split())[-160:]
+        raise InputError(f"no vocabulary of {config.size:,} pieces can be trained on this text: {advice}") from error
     return Vocabulary(model.getvalue())
 
 
