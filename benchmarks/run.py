@@ -18,6 +18,7 @@ from bench.readers import readers
 from bench.results import DOCS, RESULTS, Figure, append, record, write_docs
 from bench.scoring import full, large, rules, workers
 from bench.startup import startup
+from bench.training import training
 from bench.workspace import Workspace
 
 BENCHMARKS: dict[str, Callable[[Workspace], list[Figure]]] = {
@@ -30,6 +31,7 @@ BENCHMARKS: dict[str, Callable[[Workspace], list[Figure]]] = {
     "rank": rank,
     "select": select,
     "dedup": dedup,
+    "trainer": training,
     "large": large,
 }
 LONG = ("large",)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -107,7 +108,7 @@ def test_competence_grows_as_the_paper_says() -> None:
     drawn = order.positions(np.arange(40_000), view, 1)
 
     def bound(number: int) -> float:
-        return 10_000 * min(1, (number / 10_000 * (1 - 0.01) / 2 + 0.01) ** 0.5)
+        return 10_000 * min(1.0, math.sqrt(number / 10_000 * (1 - 0.01) / 2 + 0.01))
 
     for number in (0, 1_000, 5_000, 19_000):
         near = drawn[number : number + 500]

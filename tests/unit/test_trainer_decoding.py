@@ -34,7 +34,7 @@ def log_probabilities(made: Transformer, source: list[int], prefix: list[int]) -
     memory, bias = made.encode(torch.tensor([source]))
     logits = made.logits(made.decode(torch.tensor([prefix]), memory, bias)[0, -1])
     logits[NEVER] = -torch.inf
-    return logits.log_softmax(-1).tolist()  # type: ignore[no-any-return]
+    return logits.log_softmax(-1).tolist()
 
 
 def slow_greedy(made: Transformer, source: list[int], cap: int) -> list[int]:
@@ -50,7 +50,7 @@ def slow_greedy(made: Transformer, source: list[int], cap: int) -> list[int]:
 
 def slow_beam(made: Transformer, source: list[int], cap: int, beam: int, alpha: float) -> list[int]:
     def penalty(length: int) -> float:
-        return ((5 + length) / 6) ** alpha
+        return math.pow((5 + length) / 6, alpha)
 
     live: list[tuple[float, list[int]]] = [(0.0, [BOS])]
     ended: list[tuple[float, list[int]]] = []
@@ -124,10 +124,10 @@ def test_samples_do_not_depend_on_the_batch_and_follow_the_distribution() -> Non
         assert sample(made, torch.tensor([row]), caps[:1], config, [number]) == [whole[number]]
     assert sample(made, padded(rows), caps, SampleConfig(samples=3, epsilon=0.0, seed=5), range(6)) != whole
     many = sample(made, torch.tensor([rows[0]]), caps[:1], SampleConfig(samples=2000, epsilon=0.0), [0])[0]
-    row = log_probabilities(made, rows[0], [BOS])
+    likely = log_probabilities(made, rows[0], [BOS])
     first = [one[0] if one else EOS for one in many]
-    for piece in sorted(range(V), key=row.__getitem__)[-3:]:
-        p = math.exp(row[piece])
+    for piece in sorted(range(V), key=likely.__getitem__)[-3:]:
+        p = math.exp(likely[piece])
         assert first.count(piece) / 2000 == pytest.approx(p, abs=4 * math.sqrt(p * (1 - p) / 2000) + 1e-3)
 
 

@@ -17,6 +17,7 @@ from bisift.trainer.loop import TrainResult, train
 from bisift.trainer.model import Transformer
 from tests.ranked import clean, write_ranked
 
+ROOT = Path(__file__).resolve().parents[2]
 TINY = {"size": "tiny", "layers": 1, "width": 32, "inner": 32, "dropout": 0.1}
 
 
@@ -110,7 +111,7 @@ def test_the_loss_falls_and_the_log_says_what_happened(data: Path, tmp_path: Pat
 
 
 def test_micro_batches_are_one_update(data: Path, tmp_path: Path) -> None:
-    plain = {"model": TINY | {"dropout": 0.0}, "updates": 1, "save_every": 1}
+    plain: dict[str, Any] = {"model": TINY | {"dropout": 0.0}, "updates": 1, "save_every": 1}
     result = run(data, tmp_path / "a", **plain)
     config = from_values(values(data, tmp_path / "b", **plain), "test")
     assert config.micro_batches == 2
@@ -316,3 +317,12 @@ def test_a_device_that_is_not_there(data: Path, tmp_path: Path) -> None:
         run(data, tmp_path / "out", device="cuda")
     with pytest.raises(ConfigError, match="auto, cpu or cuda"):
         run(data, tmp_path / "out", device="tpu")
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "trainer" / "recipes").glob("*.yaml")), ids=lambda path: path.stem)
+def test_recipes_are_complete_but_for_their_places(path: Path) -> None:
+    config = load_config(str(path), ["data=ranked", "output=run"])
+    assert config.validation is not None
+    assert config.keep * config.save_every <= config.updates
+    text = path.read_text()
+    assert f"trainer-cli train {path.name} data=" in text

@@ -92,9 +92,9 @@ def test_a_shard_that_was_changed_or_cut_is_found(folder: Path) -> None:
 
 
 def test_manifest_and_shards_of_different_rankings_are_found(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shards, "file_digest", lambda path: sha)
     manifest = json.loads((folder / "manifest.json").read_text())
     sha = manifest["shards"][0]["sha256"]
+    monkeypatch.setattr(shards, "file_digest", lambda path: sha)
     for entry in manifest["shards"]:
         entry["sha256"] = sha
     counts = [entry["rows"] for entry in manifest["shards"]]
