@@ -18,7 +18,8 @@ lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	MYPYPATH=benchmarks $(BIN)/mypy examples tests benchmarks/run.py
+	MYPYPATH=benchmarks $(BIN)/mypy examples tests benchmarks/run.py benchmarks/scale.py
+	$(BIN)/hadolint Dockerfile
 
 bench: $(VENV)/.installed-dev
 	$(BIN)/python benchmarks/run.py
@@ -31,6 +32,7 @@ models: $(VENV)/.installed-dev
 	$(BIN)/python -m bisift.models.train detector --data $(DATA) --lexical runs/lexical.npz \
 		--vectors runs/lexical.vectors.npz --output runs/detector.onnx
 	$(BIN)/python -m bisift.models.train quality --data $(DATA) --lexical runs/lexical.npz --output runs/quality.onnx
+	$(BIN)/python -m bisift.models.train typical --data $(DATA) --lexical runs/lexical.npz --output runs/typical.json
 
 clean:
 	rm -rf build dist *.egg-info demo-output .mypy_cache .ruff_cache .pytest_cache .hypothesis

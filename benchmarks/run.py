@@ -15,8 +15,10 @@ from bench.language import language
 from bench.measure import BenchmarkError
 from bench.ranking import rank
 from bench.readers import readers
+from bench.reporting import report
 from bench.results import DOCS, RESULTS, Figure, append, record, write_docs
 from bench.scoring import full, large, rules, workers
+from bench.sizes import sizes
 from bench.startup import startup
 from bench.training import training
 from bench.workspace import Workspace
@@ -31,6 +33,8 @@ BENCHMARKS: dict[str, Callable[[Workspace], list[Figure]]] = {
     "rank": rank,
     "select": select,
     "dedup": dedup,
+    "report": report,
+    "sizes": sizes,
     "trainer": training,
     "large": large,
 }

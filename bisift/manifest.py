@@ -26,6 +26,14 @@ def value_digest(value: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
 
 
+def manifest_path(output: str | Path) -> Path:
+    """Return where the manifest of an output stands: in a folder (which ends in a slash, or exists), beside a file."""
+    path = Path(output)
+    if str(output).endswith("/") or path.is_dir():
+        return path / MANIFEST_NAME
+    return path.with_name(f"{path.name}.{MANIFEST_NAME}")
+
+
 @contextlib.contextmanager
 def atomic_path(path: str | Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; on success flush it to disk and move it onto `path`, else remove it."""

@@ -22,12 +22,13 @@ import pyarrow.compute as pc
 
 from bisift.contract import REASON
 from bisift.errors import ConfigError
+from bisift.filter.manifests import RowCounts, remove_manifest, write_scored_manifest
 from bisift.filter.near import THRESHOLD, NearDuplicates
 from bisift.filter.ordering import is_dropped, key_columns, order_keys, sort_indices
 from bisift.filter.scored import Scored, open_scored
 from bisift.filter.scorer import text_keys
 from bisift.filter.text import I64, U64
-from bisift.filter.writers import open_writer
+from bisift.filter.writers import open_writer, output_files
 from bisift.manifest import atomic_path
 
 NEAR, MANY_TARGETS, MANY_SOURCES = "near_duplicate", "many_targets", "many_sources"
@@ -72,6 +73,7 @@ class DedupResult:
     """What was found: rows marked by reason, and how many rows (of how many kept ones) are the best of a cluster."""
 
     output: str
+    manifest: str | None
     rows_in: int
     rows: int
     compared: int
@@ -96,10 +98,11 @@ class _Found:
 
 
 def dedup_files(inputs: Sequence[str], output: str, options: DedupOptions) -> DedupResult:
-    """Mark near duplicates among the rows of scored files; write all rows (or those left) to `output`.
+    """Mark near duplicates among the rows of scored files; write all rows (or those left) and a manifest to `output`.
 
-    A row is marked when a better one shares a band of MinHash (filter/minhash.py) and their sets have a Jaccard of at
-    least the threshold. Nothing is transitive: the result does not depend on the order of rows or files.
+    A row is marked when a better one shares a band of MinHash (filter/minhash.py), is one of the `BEST` best that do
+    (filter/near.py), and their sets have a Jaccard of at least the threshold. Nothing is transitive: the result does
+    not depend on the order of rows or files.
 
     Raises:
         ConfigError: an option is wrong, the order needs a score that is null, or the inputs' scores cannot be compared.
@@ -121,21 +124,24 @@ def dedup_files(inputs: Sequence[str], output: str, options: DedupOptions) -> De
     marked = {name: int(np.count_nonzero(reason_K == name)) for name in (NEAR, MANY_TARGETS, MANY_SOURCES)}
     best, sizes = np.unique(found.close_K[found.close_K >= 0], return_counts=True)
     listing = _Listing(found, best, sizes, options)
-    rows_in = rows = 0
+    read, written = RowCounts(), RowCounts()
     with open_writer(output, schema) as writer:
         for table in source.tables(None, _BATCH_ROWS):
-            listing.add(table, rows_in)
-            made = _marked(table, rows_in, found, reason_K)
-            rows_in += table.num_rows
+            listing.add(table, read.rows)
+            made = _marked(table, read.rows, found, reason_K)
+            read.add(made)
             if options.remove:
                 made = made.filter(pc.is_null(made.column("drop_reason")))
-            rows += made.num_rows
+            written.add(made)
             writer.write(made.select(schema.names))
+        remove_manifest(output)
+    manifest = write_scored_manifest(output, output_files(output), source, read=read, written=written)
     listing.write()
     return DedupResult(
         output=output,
-        rows_in=rows_in,
-        rows=rows,
+        manifest=manifest,
+        rows_in=read.rows,
+        rows=written.rows,
         compared=len(found.row_K),
         marked={name: count for name, count in marked.items() if count},
         clusters=len(best),

@@ -108,7 +108,7 @@ class Encoder:
         self._lexicon = lexicon
         self._source = source
         self._target = target
-        self._languages = languages
+        self.languages = languages
         self._features = features
         self._pairs = pairs
         self.rows = target.rows
@@ -131,7 +131,7 @@ class Encoder:
 
     def ngram_score(self, table_K: npt.NDArray[np.int8]) -> F32:
         """Sum of the weights of a row's n-grams over the root of their number, in units of the table; shape N."""
-        sum_N, count_N = ngram_sums(self._target, language_salt(self._languages), table_K)
+        sum_N, count_N = ngram_sums(self._target, language_salt(self.languages), table_K)
         return (sum_N / np.sqrt(np.maximum(count_N, 1))).astype(np.float32)
 
     def features(self, names: Sequence[str], language_pairs: frozenset[str] | None = None) -> F32:
@@ -144,7 +144,7 @@ class Encoder:
             ModelError: a name that is neither a lexical statistic, nor a form feature, nor a feature column.
         """
         out_NF = np.zeros((self.rows, len(names)), dtype=np.float32)
-        known_N = self._in_pairs(language_pairs)
+        known_N = self.in_pairs(language_pairs)
         for column, name in enumerate(names):
             if name in STATISTICS:
                 out_NF[:, column] = np.where(known_N, self.statistics[name], np.float32(0))
@@ -159,12 +159,12 @@ class Encoder:
                 raise ModelError(f"the model asks for feature {name!r}, which this version does not measure")
         return out_NF
 
-    def _in_pairs(self, language_pairs: frozenset[str] | None) -> npt.NDArray[np.bool_]:
+    def in_pairs(self, language_pairs: frozenset[str] | None) -> npt.NDArray[np.bool_]:
         """Rows whose declared or identified languages are among the pairs; all of them without a list."""
         if language_pairs is None or self._features is None or self._pairs is None:
             return np.ones(self.rows, dtype=bool)
         source = language_keys(self._pairs, self._features, "source")
-        keys = zip(source, self._languages, strict=True)
+        keys = zip(source, self.languages, strict=True)
         return np.fromiter((f"{a}-{b}" in language_pairs for a, b in keys), dtype=bool, count=self.rows)
 
     def slices(

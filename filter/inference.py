@@ -8,7 +8,7 @@ a slice's shape is fixed by the lengths of its own rows, and unused rows are pad
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -82,13 +82,16 @@ class Calibration:
             raise ModelError(f"{path}: unknown_factor {calibration.unknown_factor} is not in (0, {MAX_UNKNOWN_FACTOR}]")
         return calibration
 
-    def evidence(self, network_N: F32, ngrams_N: F32 | None, languages: list[str | None]) -> tuple[I64, Bool]:
+    @property
+    def unknown(self) -> tuple[float, float, float]:
+        """a, b and c of a language that is not known."""
+        return self.unknown_factor * self.pooled[0], 0.0, self.unknown_factor * self.pooled[1]
+
+    def evidence(self, network_N: F32, ngrams_N: F32 | None, languages: Sequence[str | None]) -> tuple[I64, Bool]:
         """Evidence in units of 1/EVIDENCE_UNIT, and whether the language is known; both of shape N."""
         index = {name: number for number, name in enumerate(self.languages)}
         which_N = np.fromiter((index.get(name, -1) if name else -1 for name in languages), np.int64, len(languages))
-        factor = self.unknown_factor
-        unknown = (factor * self.pooled[0], 0.0, factor * self.pooled[1])
-        rows_L3 = np.array([*self.languages.values(), unknown], dtype=np.float64)  # index -1: unknown
+        rows_L3 = np.array([*self.languages.values(), self.unknown], dtype=np.float64)  # index -1: unknown
         weights_N3 = rows_L3[which_N]
         log_odds_N = network_N * weights_N3[:, 0] + weights_N3[:, 2]
         if ngrams_N is not None:
@@ -118,19 +121,24 @@ class Network:
         self._per_pair = [name for name in self.outputs if name != NGRAM_TABLE]
         self.feature_names: tuple[str, ...] = tuple(json.loads(model.metadata.get("feature_names", "[]")))
         pairs = json.loads(model.metadata.get("language_pairs", "null"))
-        self._language_pairs = None if pairs is None else frozenset(pairs)
-        self._ngram_scale = float(model.metadata.get("ngram_scale", "0"))
-        self._ngram_table = self._constant(NGRAM_TABLE) if NGRAM_TABLE in self.outputs else None
+        self.language_pairs: frozenset[str] | None = None if pairs is None else frozenset(pairs)
+        self.ngram_scale = float(model.metadata.get("ngram_scale", "0"))
+        self.ngram_table = self._constant(NGRAM_TABLE) if NGRAM_TABLE in self.outputs else None
 
     def run(self, encoder: Encoder) -> dict[str, F32]:
         """Every output for all N rows of the chunk, and `ngrams` of a model with an n-gram table; each of shape N."""
         out = {name: np.zeros(encoder.rows, dtype=np.float32) for name in self._per_pair}
-        for rows_B, feed in encoder.slices(self.inputs, self.feature_names, self._language_pairs):
-            for name, values in zip(self._per_pair, self._session.run(self._per_pair, feed), strict=True):
-                out[name][rows_B] = values.reshape(-1)[: len(rows_B)]
-        if self._ngram_table is not None:
-            out["ngrams"] = encoder.ngram_score(self._ngram_table) * np.float32(self._ngram_scale)
+        for rows_B, feed in encoder.slices(self.inputs, self.feature_names, self.language_pairs):
+            for name, values_B in self.run_slice(feed).items():
+                out[name][rows_B] = values_B[: len(rows_B)]
+        if self.ngram_table is not None:
+            out["ngrams"] = encoder.ngram_score(self.ngram_table) * np.float32(self.ngram_scale)
         return out
+
+    def run_slice(self, feed: Mapping[str, npt.NDArray[np.generic]]) -> dict[str, F32]:
+        """The outputs of one slice of B rows, each of shape B; `feed` has the inputs that the graph names."""
+        values = self._session.run(self._per_pair, feed)
+        return {name: value.reshape(-1) for name, value in zip(self._per_pair, values, strict=True)}
 
     def _constant(self, name: str) -> npt.NDArray[np.int8]:
         """Read an output that depends on no input; onnxruntime wants the inputs all the same."""
@@ -176,11 +184,11 @@ class Scorer:
         digests: Mapping[str, str],
         prior: float,
     ) -> None:
-        self._lexicon = lexicon
-        self._detector = detector
-        self._quality = quality
-        self._calibration = calibration
-        self._prior_log_odds = float(np.log(prior) - np.log1p(-prior))
+        self.lexicon = lexicon
+        self.detector = detector
+        self.quality = quality
+        self.calibration = calibration
+        self.prior_log_odds = float(np.log(prior) - np.log1p(-prior))
         self.digests = dict(digests)
         self.prior = prior
 
@@ -240,23 +248,27 @@ class Scorer:
             ai_probability, quality, lexical_forward, lexical_backward, lexical_coverage (float32),
             ai_language_known (bool) and evidence (int64, prior-free log-odds times EVIDENCE_UNIT).
         """
-        languages = language_keys(pairs, features)
-        encoder = Encoder(self._lexicon, sides.source, sides.target, languages, features, pairs)
-        detected = self._detector.run(encoder)
-        evidence_N, known_N = self._calibration.evidence(detected["network"], detected.get("ngrams"), languages)
+        encoder = self.encoder(pairs, sides, features)
+        detected = self.detector.run(encoder)
+        evidence_N, known_N = self.calibration.evidence(detected["network"], detected.get("ngrams"), encoder.languages)
         empty_N = np.minimum(*(words.count_N for words in encoder.words)) == 0
         evidence_N[empty_N] = 0  # no text, no evidence
         columns: dict[str, pa.Array] = {
-            "ai_probability": pa.array(self._probability(evidence_N / EVIDENCE_UNIT)),
+            "ai_probability": pa.array(self.probability(evidence_N / EVIDENCE_UNIT)),
             "ai_language_known": pa.array(known_N),
             "quality": pa.nulls(len(evidence_N), pa.float32()),
         }
-        if self._quality is not None:
-            columns["quality"] = pa.array(self._quality.run(encoder)["quality"])
+        if self.quality is not None:
+            columns["quality"] = pa.array(self.quality.run(encoder)["quality"])
         for name in ("lexical_forward", "lexical_backward", "lexical_coverage"):
             columns[name] = pa.array(encoder.statistics[name])
         columns["evidence"] = pa.array(evidence_N)
         return pa.table(columns)
+
+    def encoder(self, pairs: pa.Table, sides: TwoSides, features: pa.Table) -> Encoder:
+        """What turns a chunk into the models' inputs; arguments as of `score`."""
+        languages = language_keys(pairs, features)
+        return Encoder(self.lexicon, sides.source, sides.target, languages, features, pairs)
 
     def document_probability(self, evidence_sum: I64, pairs_count: I64) -> F32:
         """Probability that a document was machine-translated, from the sum of its pairs' evidence; both of shape D.
@@ -265,10 +277,11 @@ class Scorer:
         style), so that n of them are worth less than n independent ones. The exponent was fitted on held-out text.
         """
         count_D = np.maximum(pairs_count, 1).astype(np.float64)
-        log_odds_D = evidence_sum / EVIDENCE_UNIT / count_D**self._calibration.document_exponent
-        return self._probability(log_odds_D)
+        log_odds_D = evidence_sum / EVIDENCE_UNIT / count_D**self.calibration.document_exponent
+        return self.probability(log_odds_D)
 
-    def _probability(self, log_odds: F64) -> F32:
-        clipped = np.clip(log_odds + self._prior_log_odds, -30.0, 30.0)
+    def probability(self, log_odds: F64) -> F32:
+        """Probability of a machine's work from evidence in log-odds, to which the prior's are added."""
+        clipped = np.clip(log_odds + self.prior_log_odds, -30.0, 30.0)
         probability: F32 = (1.0 / (1.0 + np.exp(-clipped))).astype(np.float32)
         return probability

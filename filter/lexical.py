@@ -35,6 +35,9 @@ OOV_IDS = 1024
 LOG_STEP = 0.0625
 """Quantised log probabilities: code q stands for exp(-q * LOG_STEP), so the smallest is exp(-15.9)."""
 
+PROBABILITY = np.exp(-LOG_STEP * np.arange(256))
+"""Probability that a code stands for."""
+
 STYLE_STEP = 1 / 32
 """Quantised log ratio of machine to human use of a link."""
 
@@ -43,7 +46,6 @@ SAME_TEXT = 11
 """Code of p(t|s) and p(s|t) of two tokens with the same text (names, numbers, URLs): one half."""
 
 _CELLS = 1 << 18  # token pairs looked up at once, so that the temporaries stay in the cache
-_PROBABILITY = np.exp(-LOG_STEP * np.arange(256))
 _FIXED = 1 << 20
 _NEAR = (1 << 14) - 1
 _SAME_ENTRY = np.int32((64 << 24) | (128 << 16) | (SAME_TEXT << 8) | SAME_TEXT)  # stronger than any other
@@ -82,6 +84,26 @@ class Words:
     @property
     def rows(self) -> int:
         return len(self.count_N)
+
+
+@dataclass(frozen=True)
+class SliceLinks:
+    """What the table says of a slice.
+
+    Of each token the sum of its t(t|s) (see `log_mean`) and whether a link explains it; of each target token that has
+    one its best link: row, both positions, entry (see `link_values`).
+    """
+
+    source_B: I64
+    target_B: I64
+    forward_BT: F64
+    backward_BS: F64
+    explained_BT: Bool
+    explained_BS: Bool
+    row_L: I32
+    target_L: I32
+    source_L: I32
+    entry_L: I32
 
 
 class Cubes:
@@ -174,42 +196,17 @@ class Lexicon:
         return {name: out_NF[:, column] for column, name in enumerate(STATISTICS)}
 
     def _slice_statistics(self, source: Words, target: Words, rows_B: I64) -> F32:
-        """Shape (B, len(STATISTICS)): a cube of B × T × S cells is looked up, then only hits are looked at."""
-        source_B, target_B = source.count_N[rows_B], target.count_N[rows_B]
-        id_BS, id_BT = padded(source.id_K, source, rows_B), padded(target.id_K, target, rows_B)
-        rows, source_width, target_width = len(rows_B), id_BS.shape[1], id_BT.shape[1]
-        hit_H, entry_H = self._hits(source, target, rows_B, id_BS, id_BT)
-        token_H, source_H = np.divmod(hit_H, np.int32(source_width))  # token: row × target_width + position
-        row_H, target_H = np.divmod(token_H, np.int32(target_width))
-        forward_H, backward_H = entry_H & 255, (entry_H >> 8) & 255
-
-        share_T = np.bincount(token_H, weights=_PROBABILITY[forward_H], minlength=rows * target_width)
-        source_token_H = row_H * np.int32(source_width) + source_H
-        share_S = np.bincount(source_token_H, weights=_PROBABILITY[backward_H], minlength=rows * source_width)
-        share_T, share_S = share_T.reshape(rows, target_width), share_S.reshape(rows, source_width)
-        forward = _moments(share_T + _PROBABILITY[self.null_forward[id_BT]], source_B, target_B)
-        backward = _moments(share_S + _PROBABILITY[self.null_backward[id_BS]], target_B, source_B)
-        unexplained_target = 1 - (share_T > 0).sum(axis=1) / target_B
-        unexplained_source = 1 - (share_S > 0).sum(axis=1) / source_B
-
-        # the best link of a target token: the same text, else the strongest, then the nearest to the diagonal
-        strength_H = 447 - ((forward_H + backward_H) * 7 >> 3) + (entry_H >> 24)  # 9 bits
-        count_s_B, count_t_B = source_B.astype(np.int32), target_B.astype(np.int32)
-        away_H = np.abs(source_H * count_t_B[row_H] - target_H * count_s_B[row_H])
-        key_H = (strength_H << 22) | ((_NEAR - np.minimum(away_H, _NEAR)) << 8) | (MAX_TOKENS - 1 - source_H)
-        first_L = np.flatnonzero(token_H[1:] != token_H[:-1]) + 1
-        first_L = np.concatenate([np.zeros(min(len(token_H), 1), dtype=np.int64), first_L])
-        best_L = np.maximum.reduceat(key_H, first_L) if first_L.size else np.zeros(0, dtype=np.int32)
-        position_L = MAX_TOKENS - 1 - (best_L & 255)
-        row_L, target_L = row_H[first_L], target_H[first_L]
-        best_H = np.flatnonzero(key_H == np.repeat(best_L, np.diff(np.append(first_L, len(key_H)))))
-        entry_L = entry_H[best_H]
-        same_L = entry_L >> 24 > 0
-        strength_L = np.where(same_L, 0, entry_L & 255)
-        style_L = np.where(same_L, 0, ((entry_L >> 16) & 255) - 128).astype(np.int64)
-        away_L = np.abs(position_L * count_t_B[row_L] - target_L * count_s_B[row_L])
+        """Shape (B, len(STATISTICS))."""
+        links = self.slice_links(source, target, rows_B)
+        source_B, target_B, row_L, rows = links.source_B, links.target_B, links.row_L, len(rows_B)
+        forward = _moments(links.forward_BT, source_B, target_B)
+        backward = _moments(links.backward_BS, target_B, source_B)
+        unexplained_target = 1 - links.explained_BT.sum(axis=1) / target_B
+        unexplained_source = 1 - links.explained_BS.sum(axis=1) / source_B
+        same_L, strength_L, style_L = link_values(links.entry_L)
+        away_L = _away(links.source_L, links.target_L, source_B[row_L], target_B[row_L])
         crossed_L = np.zeros(len(row_L), dtype=np.int64)
-        crossed_L[1:] = (row_L[1:] == row_L[:-1]) & (position_L[1:] < position_L[:-1])
+        crossed_L[1:] = (row_L[1:] == row_L[:-1]) & (links.source_L[1:] < links.source_L[:-1])
 
         def mean(values_L: npt.NDArray[np.integer], scale: float = 1.0) -> F64:
             total_B = np.bincount(row_L, weights=values_L, minlength=rows)  # exact: integers below 2^53
@@ -233,6 +230,43 @@ class Lexicon:
             mean(crossed_L),
         )
         return np.stack(columns, axis=1).astype(np.float32)
+
+    def slice_links(self, source: Words, target: Words, rows_B: I64) -> SliceLinks:
+        """Look up a cube of B × T × S cells, then look at the hits alone. Every row has tokens on both sides."""
+        source_B, target_B = source.count_N[rows_B], target.count_N[rows_B]
+        id_BS, id_BT = padded(source.id_K, source, rows_B), padded(target.id_K, target, rows_B)
+        rows, source_width, target_width = len(rows_B), id_BS.shape[1], id_BT.shape[1]
+        hit_H, entry_H = self._hits(source, target, rows_B, id_BS, id_BT)
+        token_H, source_H = np.divmod(hit_H, np.int32(source_width))  # token: row × target_width + position
+        row_H, target_H = np.divmod(token_H, np.int32(target_width))
+        forward_H, backward_H = entry_H & 255, (entry_H >> 8) & 255
+
+        share_T = np.bincount(token_H, weights=PROBABILITY[forward_H], minlength=rows * target_width)
+        source_token_H = row_H * np.int32(source_width) + source_H
+        share_S = np.bincount(source_token_H, weights=PROBABILITY[backward_H], minlength=rows * source_width)
+        share_T, share_S = share_T.reshape(rows, target_width), share_S.reshape(rows, source_width)
+
+        # the best link of a target token: the same text, else the strongest, then the nearest to the diagonal
+        strength_H = 447 - ((forward_H + backward_H) * 7 >> 3) + (entry_H >> 24)  # 9 bits
+        count_s_B, count_t_B = source_B.astype(np.int32), target_B.astype(np.int32)
+        away_H = _away(source_H, target_H, count_s_B[row_H], count_t_B[row_H])
+        key_H = (strength_H << 22) | ((_NEAR - np.minimum(away_H, _NEAR)) << 8) | (MAX_TOKENS - 1 - source_H)
+        first_L = np.flatnonzero(token_H[1:] != token_H[:-1]) + 1
+        first_L = np.concatenate([np.zeros(min(len(token_H), 1), dtype=np.int64), first_L])
+        best_L = np.maximum.reduceat(key_H, first_L) if first_L.size else np.zeros(0, dtype=np.int32)
+        best_H = np.flatnonzero(key_H == np.repeat(best_L, np.diff(np.append(first_L, len(key_H)))))
+        return SliceLinks(
+            source_B=source_B,
+            target_B=target_B,
+            forward_BT=share_T + PROBABILITY[self.null_forward[id_BT]],
+            backward_BS=share_S + PROBABILITY[self.null_backward[id_BS]],
+            explained_BT=share_T > 0,
+            explained_BS=share_S > 0,
+            row_L=row_H[first_L],
+            target_L=target_H[first_L],
+            source_L=MAX_TOKENS - 1 - (best_L & 255),
+            entry_L=entry_H[best_H],
+        )
 
     def _hits(self, source: Words, target: Words, rows_B: I64, id_BS: I32, id_BT: I32) -> tuple[I32, I32]:
         """Flat indices (of B × T × S) of the cells that are in the table or whose tokens have the same text, ascending,
@@ -318,10 +352,28 @@ def pair_slots(source_id: I32, target_id: I32, size: int) -> tuple[I64, U16]:
     return (mixed & np.uint32(size - 1)).astype(np.int64), (mixed >> np.uint32(16)).astype(np.uint16)
 
 
+def link_values(entry_L: I32) -> tuple[Bool, I64, I64]:
+    """Whether a link's tokens have the same text; its code of t(t|s) and its style in steps, both 0 if they have."""
+    same_L = entry_L >> 24 > 0
+    strength_L = np.where(same_L, 0, entry_L & 255).astype(np.int64)
+    return same_L, strength_L, np.where(same_L, 0, ((entry_L >> 16) & 255) - 128).astype(np.int64)
+
+
+def _away(source: Any, target: Any, source_count: Any, target_count: Any) -> Any:
+    """Distance of a link from the diagonal, times both lengths."""
+    return np.abs(source * target_count - target * source_count)
+
+
+def log_mean(probability_BK: F64, given_B: I64) -> F64:
+    """log p(t|s), the mean of t(t|s) over the `given_B` source tokens and NULL (equation 5 of Brown et al. without its
+    constant), from their sum."""
+    log_BK: F64 = np.log(probability_BK / (given_B + 1)[:, None] + FLOOR)
+    return log_BK
+
+
 def _moments(probability_BK: F64, given_B: I64, count_B: I64) -> tuple[F64, F64]:
-    """Mean and standard deviation of log p over the first `count_B` tokens of each row (equation 5 of Brown et al.
-    without its constant: p(t|s) is the mean of t(t|s) over the source tokens and NULL)."""
-    log_BK = np.log(probability_BK / (given_B + 1)[:, None] + FLOOR)
+    """Mean and standard deviation of `log_mean` over the first `count_B` tokens of each row."""
+    log_BK = log_mean(probability_BK, given_B)
     inside_BK = np.arange(log_BK.shape[1]) < count_B[:, None]
     fixed_BK = np.where(inside_BK, np.rint(log_BK * _FIXED).astype(np.int64), 0)
     mean_B = fixed_BK.sum(axis=1) / (count_B * _FIXED)

@@ -22,7 +22,7 @@ from bisift.errors import ConfigError, InputError
 from bisift.filter.parts import headers, read_part
 from bisift.filter.readers import Input
 from bisift.filter.writers import STANDARD, open_writer, output_files
-from bisift.manifest import MANIFEST_NAME, atomic_path, file_digest, read_json, value_digest, write_json
+from bisift.manifest import atomic_path, file_digest, manifest_path, read_json, value_digest, write_json
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,9 +70,8 @@ class Places:
             return cls(output, rejects, None, Path(tempfile.mkdtemp(prefix="bisift-")))
         folder = output.endswith("/") or os.path.isdir(output)
         stem = output.rstrip("/")
-        manifest = Path(stem) / MANIFEST_NAME if folder else Path(stem + ".manifest.json")
         default = os.path.join(stem, "rejects.jsonl") if folder else stem + ".rejects.jsonl"
-        return cls(stem + "/" if folder else stem, rejects or default, manifest, Path(stem + ".state"))
+        return cls(stem + "/" if folder else stem, rejects or default, manifest_path(output), Path(stem + ".state"))
 
 
 def finished_before(places: Places, identity: dict[str, Any]) -> ScoreResult | None:

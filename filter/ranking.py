@@ -15,12 +15,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from bisift.contract import CONTRACT_VERSION, RANKED, SCORED, conform, provenance
+from bisift.contract import RANKED, SCORED, conform
 from bisift.errors import ConfigError, ContractError
 from bisift.filter.diversity import PrefixDiversity, PrefixSample
+from bisift.filter.manifests import RowCounts, derived
 from bisift.filter.mixing import Mixer
 from bisift.filter.ordering import POSITION, check_order
-from bisift.filter.scored import BATCH_ROWS, Scored, ScoredInput, open_scored
+from bisift.filter.scored import BATCH_ROWS, Scored, open_scored
 from bisift.filter.shards import check_folder, publish, shard_name, workspace
 from bisift.filter.sorting import Slice, Sorting, Tables
 from bisift.filter.writers.base import disk_errors
@@ -151,14 +152,10 @@ class _Ranking:
         self.schema = pa.schema(
             [*RANKED, *(source.schema.field(name) for name in names)], metadata=source.schema.metadata
         )
-        self.rows_in = 0
-        self.by_reason: Counter[str] = Counter()
+        self.counts = RowCounts()
         for table in source.tables(("drop_reason",)):
-            self.rows_in += table.num_rows
-            for entry in pc.value_counts(table.column("drop_reason").drop_null().cast(pa.string())).to_pylist():
-                self.by_reason[entry["values"]] += entry["counts"]
-        self.dropped = sum(self.by_reason.values())
-        self.kept = self.rows_in - self.dropped
+            self.counts.add(table)
+        self.rows_in, self.kept = self.counts.rows, self.counts.kept
         self.rows = self.rows_in if options.keep_dropped else self.kept
 
     def _report(self, pairs: int, of: int, phase: str) -> None:
@@ -322,46 +319,13 @@ def _number(value: np.float32 | np.float64 | np.uint64) -> float | int:
 def _manifest(
     source: Scored, ranking: _Ranking, options: RankOptions, shards: Sequence[Mapping[str, Any]]
 ) -> dict[str, Any]:
-    by_reason = Counter(ranking.by_reason)
-    rejected = 0
-    for entry in source.inputs:
-        counts = entry.counts()
-        rejected += counts.get("rejected", 0)
-        if _left_out_dropped(entry):
-            by_reason.update(counts.get("by_reason", {}))
-    dropped = sum(by_reason.values())
-    known = provenance(source.schema)
+    dropped = ranking.counts.by_reason
+    held, left_out = (dropped, Counter[str]()) if options.keep_dropped else (Counter[str](), dropped)
     return {
-        "contract": CONTRACT_VERSION,
-        "kind": "ranked",
+        **derived(source, kind="ranked", kept=ranking.kept, held=held, left_out=left_out),
         "order": options.order,
         "seed": options.seed,
         "shares": options.named_shares,
         "keep_dropped": options.keep_dropped,
-        "rows": {
-            "in": ranking.kept + dropped + rejected,
-            "kept": ranking.kept,
-            "dropped": dropped,
-            "rejected": rejected,
-            "by_reason": dict(sorted(by_reason.items())),
-        },
-        "models": known["models"],
-        "profile_digest": known["profile_digest"],
-        "prior": known["prior"],
-        "inputs": [_described(entry) for entry in source.inputs],
         "shards": list(shards),
     }
-
-
-def _left_out_dropped(entry: ScoredInput) -> bool:
-    """Whether an input is a ranking without the rows that its manifest counts as dropped."""
-    manifest = entry.manifest or {}
-    return manifest.get("kind") == "ranked" and not manifest.get("keep_dropped")
-
-
-def _described(entry: ScoredInput) -> dict[str, Any]:
-    found: dict[str, Any] = {"path": entry.path, "rows": entry.rows, "size": sum(part.size for part in entry.parts)}
-    listed = (entry.manifest or {}).get("shards") or []
-    if len(entry.parts) == 1 and len(listed) == 1 and "sha256" in listed[0]:
-        found["sha256"] = listed[0]["sha256"]
-    return found

@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -17,11 +18,22 @@ from bisift.contract import EXTRA_PREFIX, RANKED, SCORED, conform, provenance, w
 from bisift.errors import ConfigError, ContractError, InputError
 from bisift.filter.scored_text import open_text, text_tables
 from bisift.filter.text import Bool
-from bisift.manifest import MANIFEST_NAME, read_json
+from bisift.manifest import MANIFEST_NAME, manifest_path, read_json
 
 BATCH_ROWS = 65_536
 _PARQUET_MAGIC = b"PAR1"
 _BESIDE = (MANIFEST_NAME, "rejects.jsonl")  # ends of the names of what score writes beside its output
+
+
+class _Mask:
+    """Which of all rows are wanted, used up from the front while they are read."""
+
+    def __init__(self, mask_N: Bool) -> None:
+        self._rest = mask_N
+
+    def next(self, rows: int) -> Bool:
+        here_N, self._rest = self._rest[:rows], self._rest[rows:]
+        return here_N
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +50,10 @@ class Part:
         """Size in bytes on disk."""
         return self.path.stat().st_size
 
-    def tables(self, columns: Sequence[str], batch_rows: int = BATCH_ROWS) -> Iterator[pa.Table]:
+    def tables(self, columns: Sequence[str], batch_rows: int, mask: _Mask | None = None) -> Iterator[pa.Table]:
         """Yield `columns` (those that the file has) in tables of at most `batch_rows` rows, without checks.
+
+        Only the rows that `mask` wants; a row group of which it wants none is not read.
 
         Raises:
             InputError: the file is damaged.
@@ -47,10 +61,7 @@ class Part:
         names = [name for name in columns if name in self.schema.names]
         if self.form == "parquet":
             try:
-                with pq.ParquetFile(self.path) as file:
-                    for group in range(file.num_row_groups):  # one at a time: iter_batches keeps all that it has read
-                        for batch in file.iter_batches(batch_rows, [group], names, use_threads=False):
-                            yield pa.Table.from_batches([batch])
+                yield from self._parquet_tables(names, batch_rows, mask)
             except (pa.ArrowInvalid, OSError) as error:
                 raise InputError(f"{self.path}: damaged Parquet file: {error}") from error
             return
@@ -58,9 +69,21 @@ class Part:
         for table in text_tables(self.path, self.form, self.schema, names):
             rows += table.num_rows
             for start in range(0, table.num_rows, batch_rows):
-                yield table.slice(start, batch_rows)
+                piece = table.slice(start, batch_rows)
+                yield piece if mask is None else _filtered(piece, mask.next(piece.num_rows))
         if self.rows is not None and rows != self.rows:
             raise _changed(self.path, rows, self.rows)
+
+    def _parquet_tables(self, names: list[str], batch_rows: int, mask: _Mask | None) -> Iterator[pa.Table]:
+        with pq.ParquetFile(self.path) as file:
+            for group in range(file.num_row_groups):  # one at a time: iter_batches keeps all that it has read
+                rows = file.metadata.row_group(group).num_rows
+                here_N = np.ones(rows, bool) if mask is None else mask.next(rows)
+                if not here_N.any():
+                    continue
+                for batch in file.iter_batches(batch_rows, [group], names, use_threads=False):
+                    yield _filtered(pa.Table.from_batches([batch]), here_N[: batch.num_rows])
+                    here_N = here_N[batch.num_rows :]
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +105,13 @@ class ScoredInput:
         """The counts of the manifest: {in, kept, dropped, rejected, by_reason}, or nothing."""
         counts: Mapping[str, Any] = (self.manifest or {}).get("rows") or {}
         return counts
+
+    def left_out(self) -> Mapping[str, int]:
+        """Rows by reason that the manifest counts as dropped and that the files do not hold (filter/manifests.py)."""
+        manifest = self.manifest or {}
+        ranked = manifest.get("kind") == "ranked" and not manifest.get("keep_dropped")
+        counted: Mapping[str, int] = self.counts().get("by_reason", {}) if ranked else manifest.get("left_out") or {}
+        return counted
 
 
 @dataclass(frozen=True)
@@ -160,15 +190,10 @@ class Scored:
             if name not in fields:
                 raise ConfigError(f"no column {name!r}{nearest(name, fields)}")
         schema = pa.schema([fields[name] for name in wanted], metadata=self.schema.metadata)
-        start = 0
+        mask = None if mask_N is None else _Mask(mask_N)
         for entry in self.inputs:
             for part in entry.parts:
-                for table in part.tables(wanted, batch_rows):
-                    if mask_N is not None:
-                        here_N = mask_N[start : start + table.num_rows]
-                        start += table.num_rows
-                        if not here_N.all():
-                            table = table.filter(pa.array(here_N))
+                for table in part.tables(wanted, batch_rows, mask):
                     try:
                         yield conform(table, schema).replace_schema_metadata(schema.metadata)
                     except ContractError as error:
@@ -206,6 +231,10 @@ def open_scored(paths: Sequence[str]) -> Scored:
     return Scored(inputs=inputs, warnings=(*warnings, *Scored(inputs=inputs, warnings=()).differing.values()))
 
 
+def _filtered(table: pa.Table, mask_N: Bool) -> pa.Table:
+    return table if mask_N.all() else table.filter(pa.array(mask_N))
+
+
 def _expand(path: str) -> list[str]:
     if Path(path).exists() or not glob.has_magic(path):
         return [path]
@@ -219,7 +248,7 @@ def _open_input(given: str) -> ScoredInput:
     path = Path(given)
     if not path.exists():
         raise InputError(f"{given}: no such file or folder")
-    beside = path / MANIFEST_NAME if path.is_dir() else path.with_name(f"{path.name}.{MANIFEST_NAME}")
+    beside = manifest_path(path)
     manifest = read_json(beside) if beside.exists() else None
     parts: tuple[Part, ...]
     if not path.is_dir():
@@ -240,7 +269,10 @@ def _open_input(given: str) -> ScoredInput:
 
 def _expected_rows(manifest: Mapping[str, Any] | None) -> int | None:
     rows = (manifest or {}).get("rows") or {}
-    return rows["kept"] + rows["dropped"] if "kept" in rows and "dropped" in rows else None
+    if manifest is None or "kept" not in rows or "dropped" not in rows:
+        return None
+    left_out: Mapping[str, int] = manifest.get("left_out") or {}
+    return int(rows["kept"] + rows["dropped"] - sum(left_out.values()))
 
 
 def _open_part(path: Path, expected: int | None) -> Part:

@@ -107,24 +107,23 @@ def score(tables: Iterable[pa.Table] | Sequence[str], options: ScoreOptions | No
     Raises as `score_files` does; a table that does not conform to PAIR is a ContractError.
     """
     options = options or ScoreOptions()
-    return score_tables(tables, options, _settings(options))
+    return score_tables(tables, options, ChunkScorer(_settings(options)))
 
 
 def score_tables(
-    tables: Iterable[pa.Table] | Sequence[str], options: ScoreOptions, settings: ScorerSettings
+    tables: Iterable[pa.Table] | Sequence[str], options: ScoreOptions, scorer: ChunkScorer
 ) -> Iterator[pa.Table]:
-    """Score as `score` does, with settings that are loaded already."""
-    scorer = ChunkScorer(settings)
+    """Score as `score` does, with models that are loaded already."""
     with tempfile.TemporaryDirectory(prefix="bisift-") as folder, State(Path(folder), {}, restart=True) as state:
         paths = [item for item in tables if isinstance(item, str)] if isinstance(tables, Sequence) else []
         if paths:
-            with _workers(options, settings) as workers:
+            with _workers(options, scorer.settings) as workers:
                 _score_parts(state, expand(paths, options.read), workers, scorer, options, None)
         else:
             for number, table in enumerate(tables):
                 scored = scorer.score(conform(table, PAIR))
                 write_part(state.path(number), scored, Header(0, 0, table.num_rows, ()).to_json())
-        yield from finished(state.parts(), settings.profile, scorer.scorer)
+        yield from finished(state.parts(), scorer.settings.profile, scorer.scorer)
 
 
 def _settings(options: ScoreOptions) -> ScorerSettings:

@@ -20,10 +20,11 @@ import pyarrow.compute as pc
 from bisift.config import nearest
 from bisift.errors import ConfigError
 from bisift.filter.coverage import most_diverse
+from bisift.filter.manifests import RowCounts, remove_manifest, write_scored_manifest
 from bisift.filter.ordering import identity_words, is_dropped, key_columns, order_keys, random_keys, sort_indices
 from bisift.filter.scored import Scored, open_scored
 from bisift.filter.text import I64, Bool
-from bisift.filter.writers.pairs import open_pairs_writer, pairs_format
+from bisift.filter.writers.pairs import WHOLE, open_pairs_writer, pairs_format
 
 BY = ("combined", "quality", "human")
 TOKENS = "target_words"
@@ -108,6 +109,7 @@ class SelectResult:
 
     output: str
     files: Sequence[str]
+    manifest: str | None
     rows_in: int
     rows: int
     tokens_in: int
@@ -124,12 +126,13 @@ class _Selection:
         if options.ordered:
             source.check_alike()
         self._options = options
-        self.rows_in = self.tokens_in = 0
+        self.read = RowCounts()
+        self.tokens_in = 0
         passed: list[Bool] = []
         held: list[pa.Table] = []
         for table in source.tables(options.columns, _BATCH_ROWS):
             mask_N = self._passes(table)
-            self.rows_in += table.num_rows
+            self.read.add(table)
             self.tokens_in += pc.sum(table.column(TOKENS)).as_py() or 0
             passed.append(mask_N)
             if options.ordered or options.sample is not None:
@@ -140,7 +143,7 @@ class _Selection:
             held.clear()
             rows_M = np.flatnonzero(self.mask_N)
             chosen = self._sample(candidates) if options.sample is not None else self._best(candidates)
-            self.mask_N = np.zeros(self.rows_in, bool)
+            self.mask_N = np.zeros(self.read.rows, bool)
             self.mask_N[rows_M[chosen]] = True
 
     def _passes(self, table: pa.Table) -> Bool:
@@ -233,7 +236,8 @@ def select(inputs: str | Iterable[str], **options: Any) -> Iterator[pa.Table]:
 def select_files(inputs: Sequence[str], output: str, options: SelectOptions, form: str | None = None) -> SelectResult:
     """Write the selected rows of scored files to `output`, in the format `form` or that of its ending.
 
-    parquet and jsonl hold all columns, tsv and moses the two texts alone, as trainers read them.
+    parquet and jsonl hold all columns and get a manifest (filter/manifests.py); tsv and moses hold the two texts alone,
+    as trainers read them.
 
     Raises:
         ConfigError: an option is wrong, needs a score that is null, or moses is asked of several languages.
@@ -245,17 +249,23 @@ def select_files(inputs: Sequence[str], output: str, options: SelectOptions, for
     kind = pairs_format(output, form)
     source = open_scored(inputs)
     selection = _Selection(source, options)
-    rows = tokens = 0
+    written, tokens = RowCounts(), 0
+    columns = None if kind in WHOLE else ("source", "target", "source_lang", "target_lang", "drop_reason", TOKENS)
     with open_pairs_writer(output, source.schema, kind) as writer:
-        for table in source.tables(mask_N=selection.mask_N):
+        for table in source.tables(columns, mask_N=selection.mask_N):
             writer.write(table)
-            rows += table.num_rows
+            written.add(table)
             tokens += pc.sum(table.column(TOKENS)).as_py() or 0
+        remove_manifest(output)
+    manifest = None
+    if kind in WHOLE:
+        manifest = write_scored_manifest(output, writer.files, source, read=selection.read, written=written)
     return SelectResult(
         output=output,
         files=[str(path) for path in writer.files],
-        rows_in=selection.rows_in,
-        rows=rows,
+        manifest=manifest,
+        rows_in=selection.read.rows,
+        rows=written.rows,
         tokens_in=selection.tokens_in,
         tokens=tokens,
         characters_replaced=writer.replaced,

@@ -6,6 +6,7 @@ Suffixes: E examples, F features.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -212,9 +213,9 @@ def _without(values: Strings, forget: npt.NDArray[np.bool_]) -> Strings:
     return kept
 
 
-def row_features(pairs: Pairs, lexicon: Lexicon) -> F32:
-    """FEATURE_NAMES of each pair, as scoring computes them; shape (E, F), not standardised."""
-    out = np.zeros((len(pairs), len(FEATURE_NAMES)), dtype=np.float32)
+def row_features(pairs: Pairs, lexicon: Lexicon, names: Sequence[str] = FEATURE_NAMES) -> F32:
+    """The named features of each pair, as scoring computes them; shape (E, F), not standardised."""
+    out = np.zeros((len(pairs), len(names)), dtype=np.float32)
     for start in range(0, len(pairs), _ROWS):
         part = pairs.take(np.arange(start, min(start + _ROWS, len(pairs))))
         table = pa.table(
@@ -228,7 +229,7 @@ def row_features(pairs: Pairs, lexicon: Lexicon) -> F32:
         sides = Sides.of(table)
         features = measure(table, sides)
         encoder = Encoder(lexicon, sides.source, sides.target, language_keys(table, features), features, table)
-        out[start : start + _ROWS] = encoder.features(FEATURE_NAMES)
+        out[start : start + _ROWS] = encoder.features(names)
     return out
 
 

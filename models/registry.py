@@ -18,6 +18,7 @@ KINDS = ("detector", "quality", "lexical")
 SHIPPED = {"detector": "detector.onnx", "quality": "quality.onnx", "lexical": "lexical.npz"}
 WEIGHTS = Path(__file__).resolve().parent / "weights"
 DIGESTS = "digests.json"
+TYPICAL = "typical.json"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -57,6 +58,23 @@ def resolve(kind: str, file: str | Path | None = None) -> Model:
     if metadata.get("kind") != kind:
         raise ModelError(f"{path}: holds a model of kind {metadata.get('kind')!r}, not {kind!r}")
     return Model(kind=kind, path=path, digest=digest, metadata=metadata)
+
+
+def typical() -> dict[str, float]:
+    """Return the row features of a typical pair (`models.typical`) by name.
+
+    Raises:
+        ModelError: the shipped file is missing or has another digest than the listed one.
+    """
+    path = WEIGHTS / TYPICAL
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise ModelError(f"{path}: no values of a typical pair ({error.strerror}): reinstall bisift") from error
+    if hashlib.sha256(content).hexdigest() != listed(TYPICAL):
+        raise ModelError(f"{path}: its digest is not the listed one: reinstall bisift")
+    features: dict[str, float] = json.loads(content)["features"]
+    return features
 
 
 def listed(name: str) -> str:

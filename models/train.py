@@ -13,6 +13,7 @@ MODELS = {
     "lexical": "bisift.models.lexical_train",
     "detector": "bisift.models.detector_train",
     "quality": "bisift.models.quality_train",
+    "typical": "bisift.models.typical",
 }
 """Module of each model: `add_arguments(parser)` and `run(arguments)`."""
 

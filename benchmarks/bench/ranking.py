@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from bench.measure import best_of, cpu, run
@@ -74,8 +75,11 @@ def rank(space: Workspace) -> list[Figure]:
     ]
 
 
-def write_scored(path: Path, base: pa.Table, rows: int) -> None:
-    """Write `rows` kept rows made of `base`, each with an identity, a row number and scores of its own."""
+def write_scored(path: Path, base: pa.Table, rows: int, *, pairs_a_document: int = 0) -> None:
+    """Write `rows` kept rows made of `base`, each with an identity, a row number and scores of its own.
+
+    `pairs_a_document`: so many rows after each other are a document; 0 for none.
+    """
     rng = np.random.default_rng(7)
     base = base.filter(base.column("drop_reason").is_null())
     with pq.ParquetWriter(path, base.schema, compression="zstd") as writer:
@@ -88,6 +92,12 @@ def write_scored(path: Path, base: pa.Table, rows: int) -> None:
                 "quality": pa.array(rng.random(count, dtype=np.float32)),
                 "ai_probability": pa.array(rng.random(count, dtype=np.float32)),
             }
+            if pairs_a_document:
+                document = np.arange(start, start + count) // pairs_a_document
+                fresh["document_id"] = pc.binary_join_element_wise(
+                    "https://example.org/", pa.array(document.astype(str)), ""
+                )
+                fresh["ai_probability_document"] = pa.array((document % 997 / 997).astype(np.float32))
             for name, values in fresh.items():
                 index = part.schema.get_field_index(name)
                 part = part.set_column(index, part.schema.field(index), values)

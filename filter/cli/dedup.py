@@ -73,7 +73,8 @@ def dedup(inputs: tuple[str, ...], output: str, as_json: bool, **settings: Any) 
     """Mark the pairs of SCORED... that a better pair nearly equals: drop_reason near_duplicate.
 
     Compared are the sets of words and of neighbouring words of both sides. The best pair of each cluster stays. Pairs
-    that a rule dropped take no part. Which file or row comes first changes nothing.
+    that a rule dropped take no part. Which file or row comes first changes nothing. Of the pairs that MinHash puts into
+    one bucket each is compared with the 16 best alone, so that time grows no faster than the number of pairs.
     """
     on_interruption("nothing was published; give the same command again")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
@@ -57,10 +58,11 @@ def explain(
     as_json: bool,
     **judge: Any,
 ) -> None:
-    """Show every feature of one pair with the threshold and the verdict of its rule, and both scores.
+    """Show every feature of one pair with the threshold and the verdict of its rule, and what pushed both scores.
 
     The pair is given by --source and --target and scored now, or it is a row of a SCORED file or folder, as score or
-    rank wrote it: then --profile only says which thresholds to show.
+    rank wrote it: then --profile only says which thresholds to show, and the models score the pair again to split its
+    scores into what pushed them.
     """
     if scored is None and (source is None or target is None):
         raise click.UsageError("give --source and --target, or a SCORED file and --row")
@@ -75,7 +77,7 @@ def explain(
 
     settings = scorer_settings(judge)
     if scored is not None and row is not None:
-        explanation = explain_row(scored, row, origin, settings.profile)
+        explanation = explain_row(scored, row, origin, settings)
     else:
         assert source is not None
         assert target is not None
@@ -84,13 +86,16 @@ def explain(
         click.echo(json.dumps(explanation.to_json(), ensure_ascii=False, indent=2))
     else:
         terminal = Terminal(sys.stdout)
-        click.echo("\n".join(_lines(explanation, terminal.paint)), color=terminal.colour)
+        width = shutil.get_terminal_size().columns if terminal.interactive else None
+        click.echo("\n".join(_lines(explanation, terminal.paint, width)), color=terminal.colour)
 
 
-def _lines(explanation: Explanation, paint: Callable[..., str]) -> Iterator[str]:
+def _lines(explanation: Explanation, paint: Callable[..., str], width: int | None) -> Iterator[str]:
+    from bisift.filter.cli.attributed import attribution_lines, plain
+
     for side in ("source", "target"):
         language = explanation.pair[f"{side}_lang"] or "language not declared"
-        yield f"{paint(side, bold=True)} ({language}): {explanation.pair[side]}"
+        yield f"{paint(side, bold=True)} ({language}): {plain(explanation.pair[side])}"
     yield ""
     for name, value in explanation.scores.items():
         yield _score_line(name, value, paint)
@@ -100,8 +105,15 @@ def _lines(explanation: Explanation, paint: Callable[..., str]) -> Iterator[str]
     else:
         yield paint(f"dropped: {explanation.drop_reason}", fg="red", bold=True)
     yield ""
-    yield from _table(explanation, paint)
-    for note in explanation.notes:
+    yield from _table(explanation, paint, width)
+    notes = list(explanation.notes)
+    if explanation.attribution is not None:
+        yield ""
+        yield from attribution_lines(explanation.attribution, paint, width)
+        notes += explanation.attribution.notes
+    if notes:
+        yield ""
+    for note in notes:
         yield f"{paint('note:', fg='yellow')} {note}"
 
 
@@ -112,15 +124,16 @@ def _score_line(name: str, value: float | bool | None, paint: Callable[..., str]
     return f"{name:<24}  {value:.3f}  {paint('█' * filled, fg='cyan')}{'·' * (BAR_WIDTH - filled)}"
 
 
-def _table(explanation: Explanation, paint: Callable[..., str]) -> Iterator[str]:
+def _table(explanation: Explanation, paint: Callable[..., str], width: int | None) -> Iterator[str]:
     rows = [
         (item.rule or "", item.feature, _text(item.value), item.threshold or "", item.verdict or "")
         for item in explanation.measurements
     ]
     rows.insert(0, ("rule", "feature", "value", "threshold", "verdict"))
     widths = [max(len(row[column]) for row in rows) for column in range(5)]
+    gap = " " if width is not None and sum(widths) + 8 > width else "  "
     for number, row in enumerate(rows):
-        line = "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip()
+        line = gap.join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip()
         if number == 0:
             yield paint(line, bold=True)
         else:

@@ -6,6 +6,8 @@ import html
 import math
 from collections.abc import Sequence
 
+from bisift.filter.report.markup import Markup
+
 WIDTH, HEIGHT = 240, 90
 DENSITY = 300
 LEVELS = 8
@@ -61,19 +63,20 @@ def density(label: str, counts_QP: Sequence[Sequence[int]]) -> str:
     )
 
 
-def bar(share: float) -> str:
+def bar(share: float) -> Markup:
     """Return a bar for a share of 0 to 1."""
-    return (
+    return Markup(
         '<svg class="bar" aria-hidden="true" viewBox="0 0 100 10" preserveAspectRatio="none">'
         f'<rect class="kept" width="{100 * share:.1f}" height="10"/></svg>'
     )
 
 
-def interval(share: float, low: float | None, high: float | None) -> str:
+def interval(share: float, low: float | None, high: float | None) -> Markup:
     """Return a share of 0 to 1 as a point with its interval."""
     span = "" if low is None or high is None else f'<path class="span" d="M{100 * low:.1f} 5H{100 * high:.1f}"/>'
-    return (
-        '<svg class="bar" aria-hidden="true" viewBox="0 0 100 10"><path class="axis" d="M0 5H100"/>'
+    return Markup(
+        '<svg class="bar" aria-hidden="true" viewBox="0 0 100 10" preserveAspectRatio="xMinYMid">'
+        '<path class="axis" d="M0 5H100"/>'
         f'{span}<circle class="kept" cx="{100 * share:.1f}" cy="5" r="3"/></svg>'
     )
 

@@ -15,6 +15,8 @@
       show(name, whole(desk[name][cell]));
       show(name + "-share", percent(desk[name][cell], desk[name][all]));
     }
+    show("stays", `${whole(desk.pairs[cell])} of ${whole(desk.pairs[all])} pairs stay`
+      + (desk.pairs[all] ? ` (${percent(desk.pairs[cell], desk.pairs[all])}).` : "."));
     show("mean-quality", fixed(desk.mean_quality[cell], 3));
     show("mean-ai", fixed(desk.mean_ai[cell], 3));
     const coarseQ = Math.round(q / desk.coarse), coarseP = Math.round(p / desk.coarse);

@@ -56,7 +56,8 @@ def make_desk(rows: Rows, sample: Tokens, sampled_S: I64) -> Desk:
     """
     kept_N = rows.kept_N
     quality_N, ai_N, document_N = rows.quality_N[kept_N], rows.ai_N[kept_N], rows.document_N[kept_N]
-    has_quality, has_ai = (bool(len(score) and not np.isnan(score).any()) for score in (quality_N, ai_N))
+    # as `select`, which refuses a threshold where any row lacks the score
+    has_quality, has_ai = (bool(len(rows) and not np.isnan(score_N).any()) for score_N in (rows.quality_N, rows.ai_N))
     # the highest threshold of quality that a row reaches, and the lowest of ai_probability that it does not exceed
     q_N = np.searchsorted(GRID, quality_N, side="right") - 1 if has_quality else np.full(len(quality_N), STEPS - 1)
     p_N = np.searchsorted(GRID, ai_N, side="left") if has_ai else np.zeros(len(ai_N), np.int64)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +17,7 @@ import pyarrow as pa
 
 from bisift.filter.diversity import WINDOW, Diversity, Tokens
 from bisift.filter.names import I32
+from bisift.filter.profile import load_profile
 from bisift.filter.report.desk import Desk, make_desk
 from bisift.filter.report.machine import MachineShare, document_shares, group_shares
 from bisift.filter.report.rows import F32, KEPT, UNDECLARED, Rows
@@ -29,6 +31,7 @@ GROUPS = 12
 """Language pairs, origins, generators and documents that are shown, the largest first."""
 
 DIVERSITY_TOKENS = 10_000
+UNKNOWN_REASON = "reason not in the manifest"
 _DESK_PAIRS, _DESK_TOKENS = 20_000, 600_000
 _DECILES = 10
 _TEXTS = ("source", "target", "source_lang", "target_lang", "origin", "row", "document_id", "generator")
@@ -59,10 +62,14 @@ class Group:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RuleCounts:
-    """Pairs that fail a rule, that fail no other one, and that it was the first to drop."""
+    """Pairs that fail a rule, that fail no other one, and that it was the first to drop.
+
+    `threshold` is known where the pairs were judged by the default profile.
+    """
 
     id: str
     help: str
+    threshold: float | None
     failed: int
     alone: int
     first: int
@@ -80,7 +87,11 @@ class GroupDiversity:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Report:
-    """What is in scored files. `groups` has `languages`, `origins` and, where any is declared, `generators`."""
+    """What is in scored files.
+
+    `groups` has `languages`, `origins` and, where any is declared, `generators`; so has `machine_groups`, without
+    languages. `rejected` counts, by reason, rows that could not be read, as far as the inputs' manifests tell.
+    """
 
     inputs: Sequence[str]
     provenance: Mapping[str, Any]
@@ -88,6 +99,7 @@ class Report:
     seed: int
     pairs: int
     kept: int
+    rejected: Mapping[str, int]
     tokens: int
     documents: int
     machine: MachineShare | None
@@ -100,7 +112,7 @@ class Report:
     lengths: Mapping[str, tuple[Sequence[int], Sequence[int]]]
     diversity: Sequence[GroupDiversity]
     diversity_tokens: int
-    machine_origins: Sequence[MachineShare]
+    machine_groups: Mapping[str, Sequence[MachineShare]]
     machine_documents: Sequence[MachineShare]
     samples: Mapping[str, Sequence[Mapping[str, Any]]]
     desk: Desk
@@ -157,6 +169,7 @@ def gather(inputs: Sequence[str], samples: int = 5, seed: int = 0) -> Report:
         seed=seed,
         pairs=len(rows),
         kept=first.pop(KEPT),
+        rejected=_rejected(source),
         tokens=int(rows.tokens_N[kept_N].sum(dtype=np.int64)),
         documents=_distinct(rows.document_N[kept_N]),
         machine=next(iter(group_shares(rows, np.zeros(len(rows), np.int32), ["all"])), None),
@@ -168,13 +181,15 @@ def gather(inputs: Sequence[str], samples: int = 5, seed: int = 0) -> Report:
         group_counts={kind: len(names) for kind, (_, names) in groups.items()},
         identified=dict(rows.identified.most_common(GROUPS)),
         density_QP=_density(rows.quality_N[kept_N], rows.ai_N[kept_N]),
-        rules=_rules(rows, first),
+        rules=_rules(rows, first, source),
         lengths=lengths,
         diversity=diversity,
         diversity_tokens=diversity_tokens,
-        machine_origins=sorted(
-            group_shares(rows, *groups.get("generators", groups["origins"])), key=lambda entry: -(entry.low or 0)
-        )[:GROUPS],
+        machine_groups={
+            kind: sorted(group_shares(rows, code_N, names), key=lambda entry: -(entry.low or 0))[:GROUPS]
+            for kind, (code_N, names) in groups.items()
+            if kind != "languages"
+        },
         machine_documents=[
             dataclasses.replace(entry, name=text["document_id"])
             for entry, text in zip(documents, texts.pairs(document_rows), strict=True)
@@ -238,17 +253,40 @@ def _density(quality_N: F32, ai_N: F32) -> list[list[int]] | None:
     return counts
 
 
-def _rules(rows: Rows, first: Mapping[str, int]) -> list[RuleCounts]:
+def _rejected(source: Scored) -> dict[str, int]:
+    counts: Counter[str] = Counter()
+    for entry in source.inputs:
+        reasons: Mapping[str, int] = (entry.manifest or {}).get("rejects_by_reason") or {}
+        counts.update(reasons)
+        counts[UNKNOWN_REASON] += entry.counts().get("rejected", 0) - sum(reasons.values())
+    return {reason: count for reason, count in counts.most_common() if count}
+
+
+def _rules(rows: Rows, first: Mapping[str, int], source: Scored) -> list[RuleCounts]:
     """Return the rules that any pair failed, and the reasons that other commands gave, the most frequent first."""
     known = {rule.id for rule in RULES}
+    profile = load_profile()
+    default = all((entry.provenance or {}).get("profile_digest") == profile.digest for entry in source.inputs)
     counts = [
-        RuleCounts(id=rule.id, help=rule.help, failed=int(failed), alone=int(alone), first=first.get(rule.id, 0))
+        RuleCounts(
+            id=rule.id,
+            help=rule.help,
+            threshold=profile.thresholds[rule.id] if default and rule.has_threshold else None,
+            failed=int(failed),
+            alone=int(alone),
+            first=first.get(rule.id, 0),
+        )
         for rule, failed, alone in zip(RULES, rows.failed_R, rows.alone_R, strict=True)
-        if failed
+        if failed or first.get(rule.id)
     ]
     counts += [
         RuleCounts(
-            id=name, help="not a rule of score: another command dropped them", failed=count, alone=0, first=count
+            id=name,
+            help="not a rule of score: another command dropped them",
+            threshold=None,
+            failed=count,
+            alone=0,
+            first=count,
         )
         for name, count in first.items()
         if name not in known
@@ -267,12 +305,11 @@ def _diversity_rows(
     groups: Mapping[str, tuple[I32, Sequence[str]]],
     largest: Mapping[str, Sequence[int]],
 ) -> dict[tuple[str, str], I64]:
-    """Return a random sample of kept rows of all, of each generator or origin, and of each decile of quality."""
-    kind = "generators" if "generators" in groups else "origins"
-    code_N, names = groups[kind]
+    """Return a random sample of kept rows of all, of each origin and generator, and of each decile of quality."""
     found = {("all", "kept pairs"): kept_D}
-    if len(names) > 1:
-        found |= {(kind, names[code]): kept_D[code_N[kept_D] == code] for code in largest[kind]}
+    for kind, (code_N, names) in groups.items():
+        if kind != "languages" and len(names) > 1:
+            found |= {(kind, names[code]): kept_D[code_N[kept_D] == code] for code in largest[kind]}
     quality_D = rows.quality_N[kept_D]
     if len(quality_D) and not np.isnan(quality_D).any():
         place_D = np.empty(len(kept_D), np.int64)

@@ -17,6 +17,11 @@ from bisift.filter.writers.base import STANDARD, disk_errors
 from bisift.manifest import atomic_path
 
 SHOWN_CHARS = 400
+_LANGUAGE_CHARS = 35
+
+
+class Markup(str):
+    """HTML made here, which tables take as it is; every other string is escaped."""
 
 
 def page(title: str, body: Sequence[str], *, script: str = "", data: Any = None) -> str:
@@ -68,7 +73,7 @@ def _digest(text: str) -> str:
 
 
 def table(label: str, head: Sequence[str], rows: Sequence[Sequence[str]], *, texts: int = 1) -> str:
-    """Return a table of escaped cells; the first `texts` columns are text, the others numbers. `<svg` passes as is."""
+    """Return a table; the first `texts` columns are text, the others numbers."""
     kinds = ["" if column < texts else ' class="n"' for column in range(len(head))]
     header = "".join(f'<th scope="col"{kind}>{html.escape(cell)}</th>' for cell, kind in zip(head, kinds, strict=True))
     body = "".join(
@@ -82,12 +87,18 @@ def table(label: str, head: Sequence[str], rows: Sequence[Sequence[str]], *, tex
 
 
 def _cell(cell: str) -> str:
-    return cell if cell.startswith("<svg ") else html.escape(cell)
+    return cell if isinstance(cell, Markup) else shortened(cell)
+
+
+def shortened(name: str) -> str:
+    """Return a name from the data escaped, its middle left out where it is very long."""
+    half = SHOWN_CHARS // 4
+    return html.escape(name if len(name) <= 2 * half else f"{name[:half]} … {name[-half:]}")
 
 
 def text(value: str, language: str | None) -> str:
     """Return one side of a pair, cut, escaped, in the direction of its own script."""
-    attribute = f' lang="{html.escape(language)}"' if language else ""
+    attribute = f' lang="{html.escape(language)}"' if language and len(language) <= _LANGUAGE_CHARS else ""
     cut = f" … ({len(value):,} characters)" if len(value) > SHOWN_CHARS else ""
     return f'<p class="text" dir="auto"{attribute}>{html.escape(value[:SHOWN_CHARS])}{cut}</p>'
 

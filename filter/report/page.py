@@ -13,8 +13,9 @@ import numpy.typing as npt
 from bisift.filter.diversity import WINDOW, Diversity
 from bisift.filter.report import charts, markup
 from bisift.filter.report.desk import COARSE, STEPS, TOKENS, Desk
-from bisift.filter.report.facts import Group, Histogram, Report
+from bisift.filter.report.facts import Group, Histogram, Report, RuleCounts
 from bisift.filter.report.machine import MachineShare
+from bisift.filter.report.markup import Markup
 from bisift.filter.report.rows import KEPT, LENGTHS
 from bisift.filter.terminal import share
 
@@ -68,26 +69,36 @@ def _summary(report: Report) -> Iterator[str]:
 
 
 def _sentences(report: Report) -> Iterator[str]:
-    languages = report.group_counts["languages"]
-    origins = report.group_counts["origins"]
+    languages, origins = (
+        _counted(report.group_counts[kind], name)
+        for kind, name in (("languages", "language pair"), ("origins", "origin"))
+    )
     yield (
-        f"{report.pairs:,} pairs of {languages:,} language {'pair' if languages == 1 else 'pairs'} from {origins:,} "
-        f"{'origin' if origins == 1 else 'origins'} were scored; the rules keep {report.kept:,} of them "
+        f"Of {_counted(report.pairs, 'pair')} of {languages} from {origins}, the rules keep {report.kept:,} "
         f"({share(report.kept, report.pairs)})."
     )
     dropped = [rule for rule in report.rules if rule.first]
     if dropped:
         most = ", ".join(f"{rule.id} ({rule.first:,})" for rule in dropped[:3])
         yield f"Most were dropped by {most}."
+    if report.rejected:
+        yield f"{sum(report.rejected.values()):,} more rows could not be read."
     if report.machine:
-        interval = _interval(report.machine)
+        prior = report.provenance.get("prior")
+        low, high = report.machine.low, report.machine.high
+        interval = "" if low is None or high is None else f" (95% interval {low:.1%} to {high:.1%})"
+        condition = "" if prior is None else f" and its prior of {prior:g} holds"
         yield (
-            f"If the detector is calibrated for this text, {report.machine.share:.1%} of the kept pairs are "
-            f"machine-made{f' (95% interval {interval})' if interval else ''}; it has seen the target language of "
+            f"If the detector is calibrated for this text{condition}, {report.machine.share:.1%} of the kept "
+            f"pairs are machine-made{interval}; it has seen the target language of "
             f"{share(report.language_known, report.pairs)} of all pairs."
         )
     else:
         yield "The pairs were scored without models, so nothing is known of quality and machine origin."
+
+
+def _counted(count: int, name: str) -> str:
+    return f"{count:,} {name}{'' if count == 1 else 's'}"
 
 
 def _desk(report: Report) -> Iterator[str]:
@@ -110,7 +121,8 @@ def _desk(report: Report) -> Iterator[str]:
         yield f'<div class="slider"><label for="{name}">{label} '
         yield f'<output id="{name}-value">{value / 100:.2f}</output></label>'
         yield f'<input type="range" id="{name}" max="{STEPS - 1}" value="{value}" autocomplete="off"{disabled}></div>'
-    yield '<table aria-live="polite"><thead><tr><th scope="col">taken</th><th scope="col" class="n">number</th>'
+    yield '<p role="status" id="stays"></p>'
+    yield '<table><thead><tr><th scope="col">taken</th><th scope="col" class="n">number</th>'
     yield '<th scope="col" class="n">of kept</th></tr></thead><tbody>'
     for name, label in (("pairs", "pairs"), ("tokens", "target tokens"), ("documents", "documents with a pair")):
         yield f'<tr><td>{label}</td><td class="n" id="{name}"></td><td class="n" id="{name}-share"></td></tr>'
@@ -164,7 +176,7 @@ def _rounded(mean_QP: npt.NDArray[np.float64]) -> list[float | None]:
 def _scores(report: Report) -> Iterator[str]:
     yield _LEGEND
     for kind, groups in report.groups.items():
-        yield f"<h3>{_KINDS[kind]}</h3>"
+        yield f"<details{' open' if kind == 'languages' else ''}><summary><h3>{_KINDS[kind]}</h3></summary>"
         more = report.group_counts[kind] - len(groups)
         if more:
             yield f'<p class="note">The {len(groups)} largest; {more:,} more are not shown.</p>'
@@ -172,39 +184,49 @@ def _scores(report: Report) -> Iterator[str]:
         for group in groups:
             for name, histogram in (("quality", group.quality), ("ai_probability", group.ai_probability)):
                 yield _score_figure(group, name, histogram)
-        yield "</div>"
+        yield "</div></details>"
 
 
 def _score_figure(group: Group, name: str, histogram: Histogram | None) -> str:
+    caption = f"{markup.shortened(group.name)}<br>{name}: "
     if histogram is None:
-        return f"<figure><figcaption>{html.escape(group.name)}: no {name}</figcaption></figure>"
-    caption = f"{group.name}: {name}, median {markup.score(histogram.median)}, mean {markup.score(histogram.mean)}"
-    chart = charts.histogram(f"Histogram. {caption}", histogram.kept_B, histogram.dropped_B, _UNIT)
-    return f"<figure><figcaption>{html.escape(caption)}</figcaption>{chart}</figure>"
+        return f"<figure><figcaption>{caption}none</figcaption></figure>"
+    caption += f"median {markup.score(histogram.median)}, mean {markup.score(histogram.mean)}"
+    chart = charts.histogram(f"Histogram of {name}", histogram.kept_B, histogram.dropped_B, _UNIT)
+    return f"<figure><figcaption>{caption}</figcaption>{chart}</figure>"
 
 
 def _rules(report: Report) -> Iterator[str]:
-    if not report.rules:
-        yield "<p>No pair failed a rule.</p>"
-        return
-    yield (
-        "<p>Failed: pairs that break the rule. Alone: pairs that break no other rule, which switching this one off "
-        "would keep. First: pairs of which it is the drop_reason; these add up to all dropped pairs.</p>"
-    )
-    top = max(rule.first for rule in report.rules) or 1
-    rows = [
-        (
-            rule.id,
-            rule.help,
-            charts.bar(rule.first / top),
-            f"{rule.first:,}",
-            share(rule.first, report.pairs),
-            f"{rule.alone:,}",
-            f"{rule.failed:,}",
+    if report.rules:
+        yield (
+            "<p>Failed: pairs that break the rule. Alone: pairs that break no other rule, which switching this one off "
+            "would keep. First: pairs of which it is the drop_reason; these add up to all dropped pairs.</p>"
         )
-        for rule in report.rules
-    ]
-    yield markup.table("Rules", ("rule", "fails when", "", "first", "of all pairs", "alone", "failed"), rows, texts=3)
+        top = max(rule.first for rule in report.rules) or 1
+        rows = [
+            (
+                _rule_name(rule),
+                charts.bar(rule.first / top),
+                f"{rule.first:,}",
+                share(rule.first, report.pairs),
+                f"{rule.alone:,}",
+                f"{rule.failed:,}",
+            )
+            for rule in report.rules
+        ]
+        head = ("rule, and when it fails", "first, as a bar", "first", "of all pairs", "alone", "failed")
+        yield markup.table("Rules", head, rows, texts=2)
+    else:
+        yield "<p>No pair failed a rule.</p>"
+    if report.rejected:
+        yield "<h3>Rows that could not be read</h3>"
+        rejected = [(reason, f"{count:,}") for reason, count in report.rejected.items()]
+        yield markup.table("Rejects", ("reason", "rows"), rejected)
+
+
+def _rule_name(rule: RuleCounts) -> Markup:
+    threshold = "" if rule.threshold is None else f" (threshold {rule.threshold:g})"
+    return Markup(f'{markup.shortened(rule.id)}<br><span class="note">{html.escape(rule.help)}{threshold}</span>')
 
 
 def _languages(report: Report) -> Iterator[str]:
@@ -225,7 +247,7 @@ def _languages(report: Report) -> Iterator[str]:
     yield "<h3>As identified from the text</h3>"
     identified = [(name, f"{count:,}", share(count, report.pairs)) for name, count in report.identified.items()]
     yield markup.table("Identified language pairs", ("identified", "pairs", "share"), identified)
-    yield '<p class="note">? is a side without letters; the most frequent are shown.</p>'
+    yield '<p class="note">? is a side of which the language could not be told; the most frequent are shown.</p>'
 
 
 def _lengths(report: Report) -> Iterator[str]:
@@ -245,13 +267,14 @@ def _diversity(report: Report) -> Iterator[str]:
         yield f"<p>No group has {WINDOW:,} tokens on both sides, so nothing can be measured.</p>"
         return
     yield f"<p>Of {report.diversity_tokens:,} tokens of random kept pairs of each group, so that groups compare.</p>"
-    head = ("group", "side", "type-token", "MTLD", "distinct-1", "distinct-2", "distinct-3", "distinct-4")
+    measures = ("type-token", "MTLD", "distinct-1", "distinct-2", "distinct-3", "distinct-4")
+    top = max(side.mtld or 0 for entry in report.diversity for side in (entry.source, entry.target)) or 1
     rows = []
     for entry in report.diversity:
         name = entry.name if entry.kind != "deciles" else f"decile {entry.name}"
-        rows.append((name, "source", *_measures(entry.source)))
-        rows.append((name, "target", *_measures(entry.target)))
-    yield markup.table("Lexical diversity", head, rows, texts=2)
+        for side, found in (("source", entry.source), ("target", entry.target)):
+            rows.append((name, side, charts.bar((found.mtld or 0) / top), *_measures(found)))
+    yield markup.table("Lexical diversity", ("group", "side", "MTLD, as a bar", *measures), rows, texts=3)
     yield f'<p class="note">{_SOURCES} Groups of fewer than {WINDOW:,} tokens are left out.</p>'
 
 
@@ -269,9 +292,10 @@ def _machine(report: Report) -> Iterator[str]:
         "and pairs came, not for errors of the detector, and what it says of one pair is weak: read docs/models.md "
         "before acting on a name.</p>"
     )
-    kind = "generators" if "generators" in report.groups else "origins"
-    yield f"<h3>{_KINDS[kind]}</h3>"
-    yield markup.table(_KINDS[kind], ("name", "", "mean", "95%", "pairs"), _shares(report.machine_origins), texts=2)
+    head = ("name", "from 0 to 1", "mean", "95%", "pairs")
+    for kind, entries in report.machine_groups.items():
+        yield f"<h3>{_KINDS[kind]}</h3>"
+        yield markup.table(_KINDS[kind], head, _shares(entries), texts=2)
     yield "<h3>Documents</h3>"
     if not report.machine_documents:
         yield "<p>No documents are declared: name their column with --document-column when scoring.</p>"
@@ -280,8 +304,7 @@ def _machine(report: Report) -> Iterator[str]:
         (*row, markup.score(entry.document_probability, 3))
         for row, entry in zip(_shares(report.machine_documents), report.machine_documents, strict=True)
     ]
-    head = ("document", "", "mean", "95%", "pairs", "ai_probability_document")
-    yield markup.table("Documents", head, rows, texts=2)
+    yield markup.table("Documents", (*head, "ai_probability_document"), rows, texts=2)
 
 
 def _shares(entries: Sequence[MachineShare]) -> list[tuple[str, ...]]:
@@ -302,17 +325,25 @@ def _interval(entry: MachineShare) -> str:
 
 
 def _samples(report: Report) -> Iterator[str]:
-    yield f"<p>Drawn at random with seed {report.seed}; each side stands in the direction of its script.</p>"
+    if not report.samples:
+        return
+    yield (
+        f"<p>Drawn at random with seed {report.seed}; each side stands in the direction of its script. "
+        f"<code>filter-cli explain {html.escape(shlex.quote(report.inputs[0]))} --row N</code> says why a pair was "
+        "judged as it was.</p>"
+    )
     counts = {KEPT: report.kept, **{rule.id: rule.first for rule in report.rules}}
     for reason, pairs in report.samples.items():
         title = "Kept" if reason == KEPT else f"Dropped: {reason}"
-        yield f"<h3>{html.escape(title)} ({len(pairs)} of {counts[reason]:,})</h3>"
+        yield f"<details{' open' if reason == KEPT else ''}>"
+        yield f"<summary><h3>{markup.shortened(title)} ({len(pairs)} of {counts[reason]:,})</h3></summary>"
         for pair in pairs:
             sides = "".join(markup.text(pair[side], pair[f"{side}_lang"]) for side in ("source", "target"))
-            place = f"{pair['origin']}, row {pair['row']:,}"
-            place += f", written by {pair['generator']}" if pair["generator"] else ""
+            place = f"{markup.shortened(pair['origin'])}, row {pair['row']:,}"
+            place += f", written by {markup.shortened(pair['generator'])}" if pair["generator"] else ""
             scores = f"quality {markup.score(pair['quality'])}, ai_probability {markup.score(pair['ai_probability'])}"
-            yield f'<article class="sample">{sides}<p class="note">{html.escape(f"{scores}; {place}")}</p></article>'
+            yield f'<article class="sample">{sides}<p class="note">{scores}; {place}</p></article>'
+        yield "</details>"
 
 
 def _colophon(report: Report) -> Iterator[str]:

@@ -111,7 +111,7 @@ class Rows:
             counts = np.bincount(dropped_N[valid_N] * len(edges) + np.maximum(bin_N, 0), minlength=2 * len(edges))
             self.lengths[name] += counts.reshape(2, -1)
         for entry in pc.value_counts(_pairs(table, "source_language", "target_language")).to_pylist():
-            self.identified[entry["values"] or UNDECLARED] += entry["counts"]
+            self.identified[entry["values"] or "?-?"] += entry["counts"]
         self.language_known += pc.sum(table.column("ai_language_known")).as_py() or 0
 
 

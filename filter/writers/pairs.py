@@ -14,7 +14,9 @@ from bisift.errors import ConfigError
 from bisift.filter.writers import STANDARD, Writer, open_writer, output_files, output_kind
 from bisift.filter.writers.text import COMPRESSIONS, REPLACED, JsonlFormat, PlainFormat, TextWriter
 
-FORMATS = ("parquet", "tsv", "moses", "jsonl")
+WHOLE = ("parquet", "jsonl")
+"""The formats that hold all columns; the others hold the two texts alone."""
+
 _TEXTS = pa.schema([pa.field("source", pa.string()), pa.field("target", pa.string())])
 
 

@@ -82,7 +82,10 @@ class PlainFormat(TsvFormat):
 
 
 class JsonlFormat(Format):
-    """One JSON object a line with every column in the schema's order; null is null, and so is a number not finite."""
+    """One JSON object a line with every column in the schema's order; null is null, and so is a number not finite.
+
+    A float that is whole is written as 1.0: readers that infer types from the first rows would take 1 for an integer.
+    """
 
     def __init__(self, schema: pa.Schema) -> None:
         super().__init__(schema)
@@ -91,10 +94,11 @@ class JsonlFormat(Format):
     def lines(self, table: pa.Table) -> tuple[pa.Array, int]:
         pieces: list[pa.Array | str] = []
         for key, column in zip(self._keys, table.columns, strict=True):
-            array = _flat(column)
+            array, is_text = _flat(column), False
             if pa.types.is_floating(array.type):
-                array = pc.if_else(pc.is_finite(array), array, pa.scalar(None, array.type))
-            array, is_text = _as_text(array)
+                array = _with_point(pc.if_else(pc.is_finite(array), array, None).cast(pa.string()))
+            else:
+                array, is_text = _as_text(array)
             pieces += [f"{', ' if pieces else '{'}{key}: ", _quoted(array) if is_text else array]
         return _join([*pieces, "}\n"], null="null"), 0
 
@@ -132,6 +136,11 @@ def _as_text(array: pa.Array) -> tuple[pa.Array, bool]:
         return pa.array([None if value is None else value.hex() for value in array.to_pylist()], pa.string()), True
     numeric = pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind)
     return array.cast(pa.string()), not numeric
+
+
+def _with_point(digits: pa.Array) -> pa.Array:
+    whole = pc.match_substring_regex(digits, r"^-?\d+$")
+    return pc.if_else(whole, pc.binary_join_element_wise(digits, "0", "."), digits) if pc.any(whole).as_py() else digits
 
 
 def _plain(value: Any) -> str:

@@ -76,7 +76,7 @@ def engine(monkeypatch: pytest.MonkeyPatch) -> Engine:
 
 
 def test_the_commands_are_those_of_the_interface() -> None:
-    assert COMMANDS == ["compare", "completion", "dedup", "explain", "rank", "rules", "score", "select"]
+    assert COMMANDS == ["compare", "completion", "dedup", "explain", "rank", "report", "rules", "score", "select"]
 
 
 @pytest.mark.parametrize("command", COMMANDS)

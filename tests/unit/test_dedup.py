@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,13 @@ import pytest
 from bisift.errors import ConfigError
 from bisift.filter import near
 from bisift.filter.dedup import DedupOptions, dedup_files
-from bisift.filter.minhash import Shingles, band_keys, jaccard
+from bisift.filter.minhash import BANDS, Shingles, band_keys, jaccard
 from bisift.filter.near import NearDuplicates
 from bisift.filter.ranking import rank
+from bisift.filter.text import I64, U32
 from tests.unit.test_ranking import scored, write
 
+LONG = "the little harbour train leaves every morning at seven from the old stone quay behind the fish market"
 WORDS = [f"{a}{b}{c}" for a in "bdfgk" for b in "aeiou" for c in "lmnrs"]
 
 
@@ -73,10 +76,16 @@ def test_sides_and_order_of_words_count() -> None:
     assert keys[:4].all()
 
 
-@pytest.mark.parametrize("compared", [1, 7, 1 << 14])
+@pytest.mark.parametrize(
+    ("compared", "best", "shingles"), [(1, 16, 1), (7, 5, 100), (1 << 14, 16, 900), (1 << 14, 1, 1 << 20)]
+)
 @pytest.mark.parametrize("seed", range(3))
-def test_the_best_close_row_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int, compared: int) -> None:
+def test_the_best_close_row_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int, compared: int, best: int, shingles: int
+) -> None:
     monkeypatch.setattr(near, "_COMPARED", compared)
+    monkeypatch.setattr(near, "BEST", best)
+    monkeypatch.setattr(near, "_SHINGLES", shingles)
     source, target = texts(400, seed)
     place_N = np.random.default_rng(seed).permutation(400)
     with NearDuplicates(tmp_path) as search:
@@ -84,20 +93,61 @@ def test_the_best_close_row_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyP
             search.add(source.slice(start, 90), target.slice(start, 90))
         close_N, likeness_N = search.find(place_N)
     sets, keys_NB = sets_of(source, target), band_keys(Shingles.of(source, target))
+    buckets: dict[tuple[int, int], list[int]] = defaultdict(list)
+    for row in np.argsort(place_N).tolist():  # the best first
+        for band in range(BANDS) if sets[row] else ():
+            buckets[band, int(keys_NB[row, band])].append(row)
     expected = []
     for row in range(400):
+        met = {other for band in range(BANDS) for other in buckets.get((band, int(keys_NB[row, band])), ())[:best]}
         better = [
             (place_N[other], other)
-            for other in range(400)
-            if place_N[other] < place_N[row]
-            and sets[row]
-            and (keys_NB[row] == keys_NB[other]).any()
-            and len(sets[row] & sets[other]) / len(sets[row] | sets[other]) >= 0.8
+            for other in met
+            if place_N[other] < place_N[row] and len(sets[row] & sets[other]) / len(sets[row] | sets[other]) >= 0.8
         ]
         expected.append(min(better)[1] if better else -1)
     assert close_N.tolist() == expected
     assert sum(row >= 0 for row in expected) > 40
     assert ((likeness_N >= np.float32(0.8)) == (close_N >= 0)).all()
+
+
+def template(rows: int) -> tuple[pa.ChunkedArray, pa.ChunkedArray]:
+    """Pairs of one template, each with words of its own (Jaccard 0.7); every tenth is the one before it, longer."""
+    source: list[str] = []
+    target: list[str] = []
+    for row in range(rows):
+        if row % 10 == 9:
+            source.append(f"{source[-1]} too")
+            target.append(target[-1])
+        else:
+            source.append(LONG.replace(" old", f" old{row}"))
+            target.append(LONG.upper().replace(" OLD", f" alt{row} neu{row}"))
+    return pa.chunked_array([source]), pa.chunked_array([target])
+
+
+def compared(folder: Path, rows: int, monkeypatch: pytest.MonkeyPatch) -> int:
+    """Return how many comparisons `rows` of a template take, after a look at what is found."""
+    counts: list[int] = []
+
+    def counting(hash_T: U32, offsets: I64, one_M: I64, other_M: I64) -> Any:
+        counts.append(len(one_M))
+        return jaccard(hash_T, offsets, one_M, other_M)
+
+    monkeypatch.setattr(near, "jaccard", counting)
+    source, target = template(rows)
+    shingles = Shingles.of(source, target)
+    assert 0.6 < jaccard(shingles.hash_T, shingles.offsets, np.array([0]), np.array([1]))[0] < 0.8
+    folder.mkdir()
+    with NearDuplicates(folder) as search:
+        search.add(source, target)
+        close_N, _ = search.find(np.arange(rows))
+    assert np.flatnonzero(close_N >= 0).tolist() == list(range(9, rows, 10))
+    return sum(counts)
+
+
+def test_many_rows_of_one_template_take_linear_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    once, twice = (compared(tmp_path / str(rows), rows, monkeypatch) for rows in (1_000, 2_000))
+    assert 1_000 * near.BEST < once < twice < 2.2 * once  # the buckets are there; comparing all takes four times more
 
 
 def _file(path: Path, rows: list[tuple[str, str]], **constant: Any) -> str:
@@ -108,15 +158,14 @@ def _file(path: Path, rows: list[tuple[str, str]], **constant: Any) -> str:
     return write(path, table)
 
 
-LONG = "the little harbour train leaves every morning at seven from the old stone quay behind the fish market"
-
-
 def marks(path: Path) -> dict[tuple[str, int], tuple[Any, ...]]:
     names = ("drop_reason", "extra_near_duplicate_of", "extra_source_variants", "extra_target_variants")
     return {(row["origin"], row["row"]): tuple(row[name] for name in names) for row in pq.read_table(path).to_pylist()}
 
 
-def test_marks_do_not_depend_on_files_or_order(tmp_path: Path) -> None:
+@pytest.mark.parametrize("compared", [1, 16])
+def test_marks_do_not_depend_on_files_or_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, compared: int) -> None:
+    monkeypatch.setattr(near, "BEST", compared)
     source, target = texts(300, seed=5)
     rows = list(zip(source.to_pylist(), target.to_pylist(), strict=True))
     one, two = _file(tmp_path / "1.parquet", rows[:170]), _file(tmp_path / "2.parquet", rows[170:])

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from apache_beam.runners.portability.stager import Stager
 
 import bisift
 
@@ -51,7 +52,7 @@ def expected_files() -> set[str]:
     """All modules, and the data that belongs to them, under the names that they are imported by."""
     found = {path.name for path in (ROOT / "bisift").iterdir() if path.suffix == ".py"} | {"py.typed"}
     for folder in FOLDERS:
-        for pattern in ("*.py", "*.yaml", "weights/*"):
+        for pattern in ("*.py", "*.yaml", "report/*.css", "report/*.js", "weights/*"):
             paths = (path for path in (ROOT / folder).rglob(pattern) if path.is_file() and path.name[0] != ".")
             found |= {str(path.relative_to(ROOT)) for path in paths}
     return {f"bisift/{name}" for name in found}
@@ -82,6 +83,34 @@ def test_metadata_names_version_licence_and_command(wheel: zipfile.ZipFile) -> N
 def test_sdist_holds_no_link(dist: Path) -> None:
     with tarfile.open(next(dist.glob("*.tar.gz"))) as archive:
         assert [member.name for member in archive if member.issym() or member.islnk()] == []
+
+
+@pytest.mark.parametrize("with_build", [True, False], ids=["python -m build", "setup.py sdist"])
+def test_beam_stages_the_package_with_its_weights_offline(
+    with_build: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What `--setup_file setup.py` does when a job is handed in: with the package `build`, or else by setuptools."""
+    source, staged, hidden = (tmp_path / name for name in ("source", "staged", "hidden"))
+    copy_sources(source)
+    staged.mkdir()
+    hidden.mkdir()
+    if not with_build:
+        (hidden / "build.py").write_text("raise SystemExit('not installed')")
+    monkeypatch.setenv("PYTHONPATH", str(hidden))
+    for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "PIP_INDEX_URL"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    made = Stager._build_setup_package(str(source / "setup.py"), str(staged))
+    assert Path(made).name == f"bisift-{bisift.__version__}.tar.gz"
+    with tarfile.open(made) as archive:
+        assert [member.name for member in archive if member.issym() or member.islnk()] == []
+        files = {member.name.partition("/")[2]: member for member in archive if member.isfile()}
+        assert expected_files() - set(files) == set()
+        weights = [name for name in files if name.startswith("bisift/models/weights/")]
+        assert len(weights) >= 5
+        for name in weights:
+            held = archive.extractfile(files[name])
+            assert held is not None
+            assert held.read() == (ROOT / name.removeprefix("bisift/")).read_bytes()
 
 
 def test_installed_wheel_works_away_from_the_checkout(dist: Path, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -171,3 +172,28 @@ def test_the_same_file_twice_is_a_usage_error(tmp_path: Path) -> None:
     path = write(tmp_path / "a.parquet", 1)
     with pytest.raises(ConfigError, match="given twice"):
         open_scored([path, f"{tmp_path}/../{tmp_path.name}/a.parquet"])
+
+
+def test_a_row_group_without_wanted_rows_is_not_read(tmp_path: Path) -> None:
+    path = Path(write(tmp_path / "a.parquet", 30))
+    pq.write_table(pq.read_table(path), path, row_group_size=10)
+    column = pq.read_metadata(path).row_group(1).column(SCORED.get_field_index("source"))
+    with open(path, "r+b") as file:
+        file.seek(column.dictionary_page_offset)
+        file.write(b"\xff" * column.total_compressed_size)
+    mask_N = np.zeros(30, bool)
+    mask_N[[3, 20, 29]] = True
+    tables = open_scored([str(path)]).tables(["source", "row"], mask_N=mask_N)
+    assert [row["row"] for table in tables for row in table.to_pylist()] == [4, 21, 30]
+    mask_N[10] = True
+    with pytest.raises(InputError, match="damaged Parquet file"):
+        list(open_scored([str(path)]).tables(["source", "row"], mask_N=mask_N))
+
+
+def test_a_mask_goes_over_all_files(tmp_path: Path) -> None:
+    paths = [write(tmp_path / "a.jsonl", 7), write(tmp_path / "b.parquet", 5), write(tmp_path / "c.tsv", 4)]
+    mask_N = np.random.default_rng(0).random(16) < 0.5
+    expected = [row for row, wanted in zip(rows_of(*paths), mask_N.tolist(), strict=True) if wanted]
+    tables = open_scored(paths).tables(batch_rows=3, mask_N=mask_N)
+    assert [row for table in tables for row in table.to_pylist()] == expected
+    assert 4 < len(expected) < 12

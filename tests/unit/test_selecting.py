@@ -8,6 +8,7 @@ import json
 import random
 import shutil
 import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from bisift.contract import with_provenance
 from bisift.errors import ConfigError
 from bisift.filter.coverage import most_diverse
 from bisift.filter.dedup import DedupOptions, dedup_files
-from bisift.filter.ranking import rank
+from bisift.filter.ranking import RankOptions, rank, rank_files
 from bisift.filter.selecting import SelectOptions, select, select_files
 from bisift.filter.writers.pairs import pairs_format
 from tests.unit.test_ranking import SCHEMA, scored, write
@@ -288,3 +289,86 @@ def test_opustrainer_reads_tsv(files: list[str], tmp_path: Path) -> None:
     lines = (tmp_path / "a.tsv").read_text(encoding="utf-8").splitlines()
     assert result.rows == len(lines) == 300
     assert set(fed.splitlines()) == set(lines)
+
+
+def test_sacrebleu_reads_moses(files: list[str], tmp_path: Path) -> None:
+    result = select_files(files, str(tmp_path / "corpus"), SelectOptions(top_pairs=300), "moses")
+    source, target = result.files
+    (tmp_path / "other.it").write_text(Path(target).read_text(encoding="utf-8") + "one more\n", encoding="utf-8")
+
+    def score(hypotheses: str | Path) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "sacrebleu", target, "-i", str(hypotheses), "-m", "chrf", "-b"]
+        return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+
+    assert score(target).stdout.strip() == "100.0"
+    assert float(score(source).stdout) < 100  # other words, as many lines
+    assert score(tmp_path / "other.it").returncode != 0
+    assert len(Path(target).read_text(encoding="utf-8").splitlines()) == result.rows == 300
+
+
+def manifest_of(path: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return found
+
+
+def with_rejects(file: str, rejected: int) -> None:
+    """Put a manifest beside a scored file, as score does."""
+    reasons = Counter(row["drop_reason"] for row in every([file]))
+    kept = reasons.pop(None)
+    rows = {"in": ROWS + rejected, "kept": kept, "dropped": ROWS - kept, "rejected": rejected, "by_reason": reasons}
+    Path(f"{file}.manifest.json").write_text(json.dumps({"contract": 1, "kind": "scored", "rows": rows}))
+
+
+def test_counts_add_up_through_the_chain(tmp_path: Path) -> None:
+    inputs = [write(tmp_path / f"{seed}.parquet", _made(seed)) for seed in (1, 2)]
+    for file, rejected in zip(inputs, (7, 0), strict=True):
+        with_rejects(file, rejected)
+    reasons = Counter(row["drop_reason"] for row in every(inputs))
+    kept = reasons.pop(None)
+    marked, left, best = (f"{tmp_path}/{name}" for name in ("marked/", "left.jsonl.gz", "best.parquet"))
+    dedup = dedup_files(inputs, marked, DedupOptions(max_variants=1))
+    once = manifest_of(tmp_path / "marked" / "manifest.json")
+    assert dedup.manifest == f"{tmp_path}/marked/manifest.json"
+    assert once["rows"]["by_reason"] == dict(sorted({**reasons, **dedup.marked}.items()))
+    assert once["left_out"] == {}
+    assert [shard["rows"] for shard in once["shards"]] == [2 * ROWS]
+    chosen = select_files([marked], left, SelectOptions(min_quality=0.5))
+    twice = manifest_of(tmp_path / "left.jsonl.gz.manifest.json")
+    assert twice["left_out"] == twice["rows"]["by_reason"]
+    assert twice["left_out"]["not_selected"] == kept - sum(dedup.marked.values()) - chosen.rows
+    last = select_files([left], best, SelectOptions(top_pairs=50))  # reads as many rows as the manifest says
+    assert (last.rows_in, last.rows) == (chosen.rows, 50)
+    ranking = rank_files([best], str(tmp_path / "ranked"), RankOptions(shards=1))
+    for rows in (once["rows"], twice["rows"], manifest_of(Path(str(last.manifest)))["rows"]):
+        assert rows["in"] == rows["kept"] + rows["dropped"] + rows["rejected"] == 2 * ROWS + 7
+    assert (ranking.kept, ranking.dropped, ranking.rejected) == (50, 2 * ROWS - 50, 7)
+    assert ranking.by_reason["not_selected"] == kept - sum(dedup.marked.values()) - 50
+    again = rank_files([str(tmp_path / "ranked")], str(tmp_path / "again"), RankOptions(keep_dropped=True))
+    assert (again.kept, again.dropped, again.rejected) == (50, 2 * ROWS - 50, 7)
+    assert manifest_of(Path(again.manifest))["left_out"] == dict(ranking.by_reason)
+
+
+def test_what_is_removed_is_counted(files: list[str], tmp_path: Path) -> None:
+    result = dedup_files(files, str(tmp_path / "left.tsv"), DedupOptions(max_variants=1, remove=True))
+    found = manifest_of(tmp_path / "left.tsv.manifest.json")
+    assert found["left_out"] == found["rows"]["by_reason"]
+    assert found["rows"] | {"by_reason": {}} == {
+        "in": 2 * ROWS,
+        "kept": result.rows,
+        "dropped": 2 * ROWS - result.rows,
+        "rejected": 0,
+        "by_reason": {},
+    }
+    assert len(rows([str(tmp_path / "left.tsv")])) == result.rows
+    review = select_files(files, str(tmp_path / "review.jsonl"), SelectOptions(sample=20, per="drop_reason"))
+    found = manifest_of(tmp_path / "review.jsonl.manifest.json")
+    assert review.rows == found["rows"]["in"] - sum(found["left_out"].values()) == 60
+    assert len(rows([str(tmp_path / "review.jsonl")], keep_dropped=True)) == 60
+
+
+def test_no_manifest_of_something_else_stays(files: list[str], tmp_path: Path) -> None:
+    output = tmp_path / "chosen.tsv"
+    dedup_files(files, str(output), DedupOptions())
+    assert (tmp_path / "chosen.tsv.manifest.json").exists()
+    assert select_files(files, str(output), SelectOptions(top_pairs=5)).manifest is None  # the texts alone
+    assert not (tmp_path / "chosen.tsv.manifest.json").exists()

@@ -182,6 +182,18 @@ def test_float32_text_reads_back_to_the_same_bits(tmp_path: Path) -> None:
     assert np.array_equal(np.array(texts, np.float32).view(np.uint32), bits)
 
 
+@pytest.mark.parametrize("kind", [np.float32, np.float64])
+def test_jsonl_floats_are_no_integers(kind: type[np.floating[Any]]) -> None:
+    """Readers such as Hugging Face datasets infer a column's type from its first rows."""
+    values = np.array([0, 1, -3, 0.5, 1e-7, 16_777_216, 1e10, 1e20, np.nan, np.inf], kind)
+    table = pa.table({"score": values, "count": np.arange(len(values))})
+    lines, _ = text_writers.JsonlFormat(table.schema).lines(table)
+    read = [json.loads(line) for line in lines.to_pylist()]
+    assert [type(row["score"]) for row in read] == [float] * 8 + [type(None)] * 2
+    assert np.array([row["score"] for row in read[:8]], kind).tolist() == values[:8].tolist()
+    assert [row["count"] for row in read] == list(range(len(values)))
+
+
 def test_jsonl_is_json_with_every_column(tmp_path: Path) -> None:
     text = 'a\t"b"\\\n\x01\u2028語😀'
     table = scored(2, source=[text, "plain"], extra_n=[float("nan"), 2.5], extra_url=[None, '"'])
