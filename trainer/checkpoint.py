@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 import re
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -146,12 +145,16 @@ class Folder:
         return path
 
     def mark_best(self, path: Path) -> None:
-        """Let best.pt be that checkpoint: another name of the same file, which outlives it."""
-        temporary = self.path / f".{BEST_NAME}.{os.getpid()}.tmp"
-        with contextlib.suppress(FileNotFoundError):
-            temporary.unlink()
-        os.link(path, temporary)
-        os.replace(temporary, self.path / BEST_NAME)
+        """Copy a checkpoint to best.pt, which outlives it.
+
+        Raises:
+            BisiftError: the disk refuses.
+        """
+        try:
+            with atomic_path(self.path / BEST_NAME) as temporary:
+                shutil.copyfile(path, temporary)
+        except OSError as error:
+            raise BisiftError(f"{self.path / BEST_NAME}: {error.strerror or error}: make room") from error
 
     def tidy(self) -> None:
         """Remove what a killed run left of a checkpoint that it was writing."""

@@ -124,13 +124,15 @@ class Trainer:
                 raise self._not_a_number(number, recent)
             if logged:
                 loss, meter = self._log(meter, norm), self._meter()
-            if self._due(number, self.config.validation.every if self.config.validation else 0):
-                stopped = self._validate()
-                meter.started = time.perf_counter()
-            if self._due(number, self.config.save_every) or stopped:
-                if self.config.follow and self._grown():  # before saving, so that a run resumed here knows it
-                    updates = self._updates()
+            saves = self._due(number, self.config.save_every)
+            validates = self._due(number, self.config.validation.every if self.config.validation else 0)
+            if saves and self.config.follow and self._grown():  # before saving: a run resumed here must know it
+                updates = self._updates()
+            if validates:
+                stopped = self._validate()  # which saves, too
+            elif saves:
                 self.save()
+            if saves or validates:
                 meter.started = time.perf_counter()
         path = self.folder.latest()
         return TrainResult(
@@ -292,6 +294,7 @@ class Trainer:
             "since_best": self.since_best,
             "precision": self.precision.name,
             "identity": self.config.identity,
+            "ranking": self.batches.tokens.ranking.digest,
             "tag": best_tag(self.config.tags),
         }
 

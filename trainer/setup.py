@@ -71,11 +71,16 @@ def prepare(config: TrainConfig, where: Group, *, restart: bool) -> Prepared:
         precision = replace(precision, name=checkpoint.state["precision"], reason="as the run began")
     edges = where.agree(tag_edges(Ranking.open(sources.folders), config.tags) if where.leads else None)
     batches = make_batches(config, sources, vocabulary, edges)
+    if checkpoint is not None and checkpoint.state["ranking"] != batches.tokens.ranking.digest:
+        raise ConfigError(
+            f"{config.data}: its pairs are not those that the run in {config.output} began with: give that ranking, "
+            "another output, or --restart"
+        )
     if where.leads:
         write_json(output / CONFIG_NAME, config.to_json())
     parameters = sum(parameter.numel() for parameter in model.parameters())
     lines = [
-        f"{batches.view.rows:,} pairs, order {batches.tokens.order}; {config.curriculum.name} "
+        f"{batches.view.rows:,} pairs, order {batches.tokens.ranking.order}; {config.curriculum.name} "
         f"({config.curriculum.paper}); {parameters:,} parameters, {len(vocabulary):,} pieces",
         f"{where.device.type}, ranks: {where.ranks}, precision {precision.name}: {precision.reason}",
     ]

@@ -47,8 +47,7 @@ class Tokens:
     """The pairs of a ranking as piece ids, in files below `cache` that any process may use."""
 
     def __init__(self, ranking: Ranking, vocabulary: Vocabulary, cache: Path) -> None:
-        self.order = ranking.order
-        self._ranking = ranking
+        self.ranking = ranking
         self._vocabulary = vocabulary
         self._cache = cache
         self._blocks: dict[tuple[int, int], Block] = {}
@@ -58,7 +57,7 @@ class Tokens:
         order_K = np.argsort(row_K, kind="stable")
         done = 0
         while done < len(order_K):
-            shard, group, first = self._ranking.find(int(row_K[order_K[done]]))
+            shard, group, first = self.ranking.find(int(row_K[order_K[done]]))
             block = self._block(shard, group)
             end = int(np.searchsorted(row_K[order_K], first + len(block.human_N), side="left"))
             where = order_K[done:end]
@@ -78,7 +77,7 @@ class Tokens:
         return self._blocks[shard, group]
 
     def _load(self, shard: int, group: int) -> Block:
-        identity = {"vocabulary": self._vocabulary.digest, "shard": self._ranking.shards[shard].sha256, "group": group}
+        identity = {"vocabulary": self._vocabulary.digest, "shard": self.ranking.shards[shard].sha256, "group": group}
         path = self._cache / f"{value_digest(identity)[:32]}.arrow"
         try:
             if not path.exists():
@@ -93,7 +92,7 @@ class Tokens:
             raise BisiftError(f"{path}: {error.strerror or error}: name another folder with cache=DIR") from error
 
     def _write(self, path: Path, shard: int, group: int) -> None:
-        table = self._ranking.shards[shard].read(group, _COLUMNS)
+        table = self.ranking.shards[shard].read(group, _COLUMNS)
         width = np.uint16 if len(self._vocabulary) <= 1 << 16 else np.uint32
         sides = [
             _ragged(self._vocabulary.encode(table.column(name).to_pylist()), width) for name in ("source", "target")

@@ -130,6 +130,16 @@ def test_another_configuration_is_refused_and_restart_replaces(data: Path, tmp_p
     assert (finished.resumed_at, finished.updates) == (3, 3)
 
 
+def test_a_run_goes_on_with_its_own_pairs_alone(data: Path, tmp_path: Path) -> None:
+    run(data, tmp_path / "out", updates=2)
+    write_ranked(tmp_path / "ranked", clean(290))
+    moved = values(data, tmp_path / "out") | {"data": str(tmp_path / "ranked")}
+    with pytest.raises(ConfigError, match="its pairs are not those that the run in"):
+        train(from_values(moved, "test"))
+    write_ranked(tmp_path / "ranked", clean(300))
+    assert train(from_values(moved, "test")).resumed_at == 2
+
+
 def test_only_the_latest_checkpoints_are_kept_and_the_best_one(data: Path, tmp_path: Path) -> None:
     validation = {"source": str(data / "val.src"), "reference": str(data / "val.ref"), "every": 4, "limit": 4}
     result = run(data, tmp_path / "out", updates=14, save_every=2, keep=2, validation=validation)
