@@ -145,21 +145,28 @@ def test_onnx_agrees_with_torch(folder: Path, tmp_path: Path) -> None:
 
 def test_ctranslate2_agrees_with_torch(folder: Path, tmp_path: Path) -> None:
     ctranslate2 = pytest.importorskip("ctranslate2", reason="the extra ctranslate2 is not installed")
-    from bisift.trainer.vocabulary import Vocabulary
+    import torch
+
+    from bisift.trainer.checkpoint import Checkpoint
+    from bisift.trainer.vocabulary import BOS, EOS, Vocabulary
 
     result = run("export", best(folder), "--to", "ctranslate2", "-o", tmp_path / "ct2")
     assert result.exit_code == 0, result.output
     vocabulary = Vocabulary((tmp_path / "ct2" / "vocabulary.model").read_bytes())
     pieces = vocabulary.pieces()
     translator = ctranslate2.Translator(str(tmp_path / "ct2"), intra_threads=1)
-    lines = (folder / "test.src").read_text().split("\n")[:-1]
-    sources = [[pieces[piece] for piece in row] for row in vocabulary.encode(lines)]
-    done = translator.translate_batch(sources, beam_size=1, max_decoding_length=30)
-    names = {piece: number for number, piece in enumerate(pieces)}
-    found = vocabulary.decode([[names[piece] for piece in one.hypotheses[0]] for one in done])
-    ours = run("translate", best(folder), "-i", folder / "test.src", "--beam", "1", "--threads", "1")
-    same = [one == other for one, other in zip(found, ours.stdout.split("\n"), strict=False)]
-    assert sum(same) >= len(lines) - 1  # near ties may fall the other way
+    model = Checkpoint.load(best(folder)).model()
+    sources, targets = (
+        vocabulary.encode((folder / name).read_text().split("\n")[:-1]) for name in ("test.src", "test.ref")
+    )
+    scored = translator.score_batch(
+        [[pieces[piece] for piece in row] for row in sources], [[pieces[piece] for piece in row] for row in targets]
+    )
+    for source, target, found in zip(sources, targets, scored, strict=True):
+        with torch.inference_mode():
+            hidden = model.decode(torch.tensor([[BOS, *target]]), *model.encode(torch.tensor([[*source, EOS]])))
+            each = model.logits(hidden[0]).log_softmax(-1).gather(1, torch.tensor([*target, EOS])[:, None])
+        assert found.log_probs == pytest.approx(each[:, 0].tolist(), abs=1e-3)
 
 
 @pytest.mark.parametrize(
