@@ -63,6 +63,8 @@ setup(
         "gcp": ["apache-beam[gcp]>=2.77,<3"],
         "all": BEAM + TRAIN,
         "dev": [
+            *CTRANSLATE2,
+            *TENSORBOARD,
             "pytest>=8.2",
             "pytest-timeout>=2.3",
             "hypothesis>=6.100",

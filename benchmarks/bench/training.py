@@ -23,8 +23,8 @@ JOEYNMT_BATCH = 8_192
 SHORT, LONG = 4, 16
 """Updates of the two runs of which the difference counts, so that starting is in neither figure."""
 
-FEW, MANY = 32, 160
-"""Segments of the two translations of which the difference counts."""
+SEGMENTS = {"bisift": (200, 1_000), "JoeyNMT": (20, 140)}
+"""Segments of the two translations of which the difference counts: the faster one needs more to be measured well."""
 
 PIECES = 16
 """Every hypothesis is this long at most: the models are hardly trained and would not end by themselves."""
@@ -216,6 +216,7 @@ def _joeynmt_config(space: Workspace, updates: int) -> dict[str, Any]:
             "trg": side | {"lang": "trg"},
         },
         "testing": {
+            "load_model": str(space.folder / "joey.ckpt"),
             "beam_size": 5,
             "beam_alpha": 1.0,
             "batch_size": 64,
@@ -228,6 +229,8 @@ def _joeynmt_config(space: Workspace, updates: int) -> dict[str, Any]:
             "adam_betas": [0.9, 0.98],
             "normalization": "tokens",
             "learning_rate": 0.001,
+            "scheduling": "warmupinversesquareroot",
+            "learning_rate_warmup": 100,
             "batch_size": JOEYNMT_BATCH,
             "batch_type": "token",
             "label_smoothing": 0.1,
@@ -254,23 +257,24 @@ def _joeynmt_config(space: Workspace, updates: int) -> dict[str, Any]:
 def _decoding(space: Workspace, checkpoint: Path, python: Path, pairs: list[tuple[str, str]]) -> Figure:
     """Beam 5 with the very same weights and a bound on length; both write nearly the same."""
     config = space.folder / f"joey-{SHORT}.yaml"
-    rates, outputs, runs = {}, {}, {}
-    commands = {"bisift": "", "JoeyNMT": f"exec {python} -m joeynmt translate {config} < $0"}
-    for name in commands:
-        cost = {}
-        for count in (FEW, MANY):
+    rates: dict[str, float] = {}
+    outputs: dict[str, list[str]] = {}
+    runs: dict[str, Run] = {}
+    for name, counts in SEGMENTS.items():
+        cost = []
+        for count in counts:
             source = space.folder / f"source-{count}"
             source.write_text("".join(f"{pair[0]}\n" for pair in pairs[:count]), encoding="utf-8")
-            if name == "bisift":
-                cost[count] = run([sys.executable, "-c", TRANSLATE, checkpoint, source], env=ONE_THREAD)
-            else:
-                cost[count] = run(["sh", "-c", commands[name], source], env=ONE_THREAD)
-        runs[name] = cost[MANY]
-        outputs[name] = cost[MANY].stdout.splitlines()[-MANY:]
-        rates[name] = (MANY - FEW) / (cost[MANY].measured.cpu_s - cost[FEW].measured.cpu_s)
-    same = sum(one == other for one, other in zip(outputs["bisift"], outputs["JoeyNMT"], strict=False)) / MANY
-    if len(outputs["JoeyNMT"]) != MANY:
-        raise BenchmarkError(f"{JOEYNMT.title} translated {len(outputs['JoeyNMT'])} of {MANY} segments")
+            ours = [sys.executable, "-c", TRANSLATE, checkpoint, source]
+            theirs = ["sh", "-c", f"exec {python} -m joeynmt translate {config} < $0", source]
+            runs[name] = run(ours if name == "bisift" else theirs, env=ONE_THREAD)
+            cost.append(runs[name].measured.cpu_s)
+        outputs[name] = runs[name].stdout.splitlines()[-counts[1] :]
+        rates[name] = (counts[1] - counts[0]) / (cost[1] - cost[0])
+    few = SEGMENTS["JoeyNMT"][1]
+    if len(outputs["JoeyNMT"]) != few:
+        raise BenchmarkError(f"{JOEYNMT.title} translated {len(outputs['JoeyNMT'])} of {few} segments")
+    same = sum(one == other for one, other in zip(outputs["bisift"][:few], outputs["JoeyNMT"], strict=True)) / few
     return Figure(
         name=f"beam-5 decoding, times {JOEYNMT.title}",
         unit="×",

@@ -110,6 +110,18 @@ def test_the_loss_falls_and_the_log_says_what_happened(data: Path, tmp_path: Pat
     assert json.loads((tmp_path / "out" / "config.json").read_text())["updates"] == 40
 
 
+def test_tensorboard_has_the_curve_of_the_log(data: Path, tmp_path: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    run(data, tmp_path / "out", updates=3, log_every=1, tensorboard=True)
+    run(data, tmp_path / "out", updates=5, log_every=1, tensorboard=True)
+    events = EventAccumulator(str(tmp_path / "out" / "tensorboard"))
+    events.Reload()
+    found = [(one.step, one.value) for one in events.Scalars("loss")]
+    assert [step for step, _ in found] == [1, 2, 3, 4, 5]
+    assert [value for _, value in found] == pytest.approx([value for _, value in losses(tmp_path / "out")])
+
+
 def test_micro_batches_are_one_update(data: Path, tmp_path: Path) -> None:
     plain: dict[str, Any] = {"model": TINY | {"dropout": 0.0}, "updates": 1, "save_every": 1}
     result = run(data, tmp_path / "a", **plain)
