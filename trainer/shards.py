@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bisect
+import itertools
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,6 +22,7 @@ from bisift.errors import ContractError, InputError
 from bisift.manifest import MANIFEST_NAME, file_digest, value_digest
 
 I64 = npt.NDArray[np.int64]
+_GOLDEN = (5**0.5 - 1) / 2
 
 CURRENT_NAME = "current.json"
 """What a stream keeps up to date: an object whose `windows` are the published folders, oldest first."""
@@ -199,15 +201,25 @@ class Ranking:
         return pa.chunked_array([chunk for column in chunks for chunk in column.chunks], type=RANKED.field(name).type)
 
     def texts(self, most: int) -> Iterator[str]:
-        """Yield both sides of some `most` pairs, from row groups that lie evenly over the ranking."""
-        groups = list(self.groups())
-        needed = -(-most * len(groups) // self.rows)
-        for place in np.linspace(0, len(groups) - 1, min(max(needed, 1), len(groups))).astype(int):
-            shard, group = groups[place]
-            table = self.shards[shard].read(group, ["source", "target"])
-            step = max(1, table.num_rows * needed // most)
+        """Yield both sides of at least `most` pairs, or of all: whole row groups that lie evenly over the ranking."""
+        seen: set[tuple[int, int]] = set()
+        rows = 0
+        places = self.groups() if most >= self.rows else (self.find(row)[:2] for row in self._spread())
+        for place in places:
+            if rows >= most:
+                return
+            if place in seen:
+                continue
+            seen.add(place)
+            table = self.shards[place[0]].read(place[1], ["source", "target"])
+            rows += table.num_rows
             for name in ("source", "target"):
-                yield from table.column(name).to_pylist()[::step]
+                yield from table.column(name).to_pylist()
+
+    def _spread(self) -> Iterator[int]:
+        """Yield rows without end, any first ones of which lie evenly (multiples of the golden ratio)."""
+        for number in itertools.count():
+            yield int(number * _GOLDEN % 1 * self.rows)
 
 
 def _entries(manifest: Mapping[str, Any], folder: str) -> list[dict[str, Any]]:

@@ -51,6 +51,19 @@ def test_a_shard_is_opened_only_when_it_is_asked_for(folder: Path) -> None:
         read_all(ranking)
 
 
+def test_texts_come_from_all_over_and_no_more_is_read_than_asked(tmp_path: Path) -> None:
+    folder = write_ranked(tmp_path / "r", clean(400), shards=10)
+    ranking = Ranking.open([str(folder)])
+    some = list(ranking.texts(100))
+    assert 200 <= len(some) < 400
+    places = sorted(clean(400).index(pair) for pair in clean(400) if pair[0] in set(some))
+    assert places[0] < 100
+    assert places[-1] > 250
+    opened = sum("group_starts" in vars(shard) for shard in ranking.shards)
+    assert 2 <= opened <= 5
+    assert sorted(ranking.texts(1_000)) == sorted(text for pair in clean(400) for text in pair)
+
+
 def edit(folder: Path, **changes: object) -> None:
     path = folder / "manifest.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))
