@@ -25,7 +25,7 @@ def sharp(positions: str = "sinusoidal", scale: float = 4.0) -> Transformer:
             for parameter in layer.parameters():
                 parameter.mul_(1.5)
         made.norm_decoder.weight.mul_(scale)
-        made.norm_decoder.bias.copy_(made.embedding.weight[EOS] * 2)
+        made.norm_decoder.bias.copy_(made.embedding.weight[EOS] * 2 * scale)
     return made.eval()
 
 
