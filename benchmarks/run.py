@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from bench.desk import dedup, select
+from bench.jobs import growth, pipelines, simulation
 from bench.language import language
 from bench.measure import BenchmarkError
 from bench.ranking import rank
@@ -20,6 +21,7 @@ from bench.results import DOCS, RESULTS, Figure, append, record, write_docs
 from bench.scoring import full, large, rules, workers
 from bench.sizes import sizes
 from bench.startup import startup
+from bench.streaming import stream
 from bench.training import training
 from bench.workspace import Workspace
 
@@ -34,18 +36,22 @@ BENCHMARKS: dict[str, Callable[[Workspace], list[Figure]]] = {
     "select": select,
     "dedup": dedup,
     "report": report,
+    "pipelines": pipelines,
     "sizes": sizes,
     "trainer": training,
     "large": large,
+    "growth": growth,
+    "simulation": simulation,
+    "stream": stream,
 }
-LONG = ("large",)
+LONG = ("large", "growth", "simulation", "stream")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the benchmarks asked for, print and keep their figures. Returns 1 where one of them could not run."""
     parser = argparse.ArgumentParser(prog="benchmarks/run.py", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"one of {', '.join(BENCHMARKS)}")
-    parser.add_argument("--large", action="store_true", help="with all others, run large too: 2,000,000 rows")
+    parser.add_argument("--large", action="store_true", help=f"with all others, run {', '.join(LONG)}, too")
     parser.add_argument("--rows", type=int, default=100_000, metavar="N", help="pairs to measure on (100,000)")
     parser.add_argument("--repeats", type=int, default=3, metavar="N", help="runs of which the best counts (3)")
     parser.add_argument("--results", type=Path, default=RESULTS, metavar="DIR", help="where JSON lines are kept")

@@ -14,6 +14,9 @@ from bisift.errors import ContractError, InputError
 
 MANIFEST_NAME = "manifest.json"
 
+CURRENT_NAME = "current.json"
+"""What a stream keeps up to date: an object whose `windows` are the folders that it published, oldest first."""
+
 
 def file_digest(path: str | Path) -> str:
     """Return the SHA-256 of a local file in hex, read in blocks."""

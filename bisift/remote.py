@@ -32,6 +32,12 @@ def redact(uri: str) -> str:
     return re.sub(r"^([a-z0-9+.-]+://)[^/@]*@", r"\1", uri.partition("?")[0])
 
 
+def join(folder: str, name: str) -> str:
+    """Return the URI of a file in a folder; a query stays at the end."""
+    base, mark, query = folder.partition("?")
+    return f"{base.rstrip('/')}/{name}{mark}{query}"
+
+
 def reason(error: BaseException) -> str:
     """What went wrong, in one line."""
     return getattr(error, "strerror", None) or " ".join(str(error).split()) or type(error).__name__
@@ -81,6 +87,30 @@ def matches(uri: str) -> list[str]:
     if not names:
         raise InputError(f"{redact(uri)}: no file matches")
     return [f"{folder}/{name}{mark}{query}" for name in names]
+
+
+def listed(uri: str) -> list[str]:
+    """Return the files that a glob in the last part of a URI matches, or those of a folder; none where there are none.
+
+    Raises:
+        ConfigError: a glob stands elsewhere.
+        InputError: the folder cannot be listed.
+    """
+    from pyarrow.fs import FileSelector, FileType
+
+    base, mark, query = uri.partition("?")
+    folder, _, pattern = base.rpartition("/")
+    if not _GLOB.search(pattern):
+        folder, pattern = base.rstrip("/"), "*"
+    if _GLOB.search(folder):
+        raise ConfigError(f"{redact(uri)}: a glob may stand only in the last part of a URI")
+    filesystem, path = locate(folder + mark + query)
+    try:
+        found = filesystem.get_file_info(FileSelector(path, allow_not_found=True))
+    except OSError as error:
+        raise InputError(f"{redact(uri)}: {reason(error)}") from error
+    names = sorted(info.base_name for info in found if info.type == FileType.File)
+    return [f"{folder}/{name}{mark}{query}" for name in names if fnmatch.fnmatchcase(name, pattern)]
 
 
 def describe(uri: str) -> tuple[int | None, int | None]:

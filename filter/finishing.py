@@ -6,6 +6,7 @@ Holds 32 bytes a pair (its id and the keys of its sides) and 20 a document; text
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -35,26 +36,55 @@ def finished(parts: Sequence[Path], profile: Profile, scorer: Scorer | None) -> 
         part = read_part(path)
         rows = slice(start, start + part.num_rows)
         start = rows.stop
-        failed = part.column("failed_rules").to_numpy().copy()
-        for rule, mask_N in ((DUPLICATE, duplicate_N), (REPEATED_SOURCE, source_N), (REPEATED_TARGET, target_N)):
-            if profile.enabled(rule):
-                mark(failed, rule, mask_N[rows])
-        pooled = pa.nulls(part.num_rows, pa.float32())
-        key = part.column(DOCUMENT_KEY)
-        if documents_D.size and key.null_count < part.num_rows:
-            place = np.searchsorted(documents_D, key.fill_null(0).to_numpy())
-            value = probability_D[np.minimum(place, documents_D.size - 1)]
-            pooled = pa.array(value, mask=key.is_null().to_numpy(zero_copy_only=False))
-        part = part.drop_columns([*KEYS, "failed_rules"])
-        for name, column in (
-            ("ai_probability_document", pooled),
-            ("source_repeated", pa.array(source_N[rows])),
-            ("target_repeated", pa.array(target_N[rows])),
-            ("failed_rules", pa.array(failed)),
-            ("drop_reason", reasons(failed)),
-        ):
-            part = part.append_column(name, column)
-        yield conform(part.replace_schema_metadata(None), SCORED)
+        repeats = Repeats(duplicate_N[rows], source_N[rows], target_N[rows])
+        yield finish(part, profile, repeats, documents_D, probability_D)
+
+
+@dataclass(frozen=True, slots=True)
+class Repeats:
+    """Which of N rows are an equal pair, or have a source or target, that stood earlier in the whole input."""
+
+    duplicate_N: Bool
+    source_N: Bool
+    target_N: Bool
+
+
+def finish(part: pa.Table, profile: Profile, repeats: Repeats, documents_D: U64, probability_D: F32) -> pa.Table:
+    """Turn a scored part of N rows into SCORED with what the whole input says of it.
+
+    Args:
+        part: what `ChunkScorer.score` returned.
+        profile: says which rules judge repeated rows.
+        repeats: of the N rows.
+        documents_D: keys of documents in ascending order; null for one that is not among them (all its pairs repeat
+            earlier ones).
+        probability_D: each one's `Scorer.document_probability`.
+    """
+    failed = part.column("failed_rules").to_numpy().copy()
+    for rule, mask_N in (
+        (DUPLICATE, repeats.duplicate_N),
+        (REPEATED_SOURCE, repeats.source_N),
+        (REPEATED_TARGET, repeats.target_N),
+    ):
+        if profile.enabled(rule):
+            mark(failed, rule, mask_N)
+    pooled = pa.nulls(part.num_rows, pa.float32())
+    key = part.column(DOCUMENT_KEY)
+    if documents_D.size and key.null_count < part.num_rows:
+        key_N = key.fill_null(0).to_numpy()
+        place_N = np.minimum(np.searchsorted(documents_D, key_N), documents_D.size - 1)
+        unknown_N = key.is_null().to_numpy(zero_copy_only=False) | (documents_D[place_N] != key_N)
+        pooled = pa.array(probability_D[place_N], mask=unknown_N)
+    part = part.drop_columns([*KEYS, "failed_rules"])
+    for name, column in (
+        ("ai_probability_document", pooled),
+        ("source_repeated", pa.array(repeats.source_N)),
+        ("target_repeated", pa.array(repeats.target_N)),
+        ("failed_rules", pa.array(failed)),
+        ("drop_reason", reasons(failed)),
+    ):
+        part = part.append_column(name, column)
+    return conform(part.replace_schema_metadata(None), SCORED)
 
 
 def repeated(keys: Sequence[U64]) -> Bool:
@@ -102,13 +132,20 @@ def _documents(parts: Sequence[Path], duplicate_N: Bool, scorer: Scorer | None) 
         new_N &= part.column(DOCUMENT_KEY).is_valid().to_numpy(zero_copy_only=False)
         key_N = part.column(DOCUMENT_KEY).fill_null(0).to_numpy()[new_N]
         evidence_N = part.column(EVIDENCE).to_numpy()[new_N]
-        all_keys = np.concatenate([keys_D, key_N])
-        all_sums = np.concatenate([sums_D, evidence_N])
-        all_counts = np.concatenate([counts_D, np.ones(key_N.size, dtype=np.int64)])
-        keys_D, place = np.unique(all_keys, return_inverse=True)
-        sums_D, counts_D = np.zeros(keys_D.size, dtype=np.int64), np.zeros(keys_D.size, dtype=np.int64)
-        np.add.at(sums_D, place, all_sums)
-        np.add.at(counts_D, place, all_counts)
+        keys_D, sums_D, counts_D = document_sums(
+            np.concatenate([keys_D, key_N]),
+            np.concatenate([sums_D, evidence_N]),
+            np.concatenate([counts_D, np.ones(key_N.size, dtype=np.int64)]),
+        )
     if scorer is None or not keys_D.size:
         return keys_D[:0], np.zeros(0, dtype=np.float32)
     return keys_D, scorer.document_probability(sums_D, counts_D)
+
+
+def document_sums(key_N: U64, evidence_N: I64, count_N: I64) -> tuple[U64, I64, I64]:
+    """Add up evidence and pairs by document: keys in ascending order, sums and counts, of shape D."""
+    keys_D, place = np.unique(key_N, return_inverse=True)
+    sums_D, counts_D = np.zeros(keys_D.size, dtype=np.int64), np.zeros(keys_D.size, dtype=np.int64)
+    np.add.at(sums_D, place, evidence_N)
+    np.add.at(counts_D, place, count_N)
+    return keys_D, sums_D, counts_D

@@ -33,6 +33,7 @@ MAX_EVIDENCE = 8 * EVIDENCE_UNIT
 """No pair says more than that: beyond it calibration is extrapolated, and one odd pair would decide for a document."""
 
 MAX_UNKNOWN_FACTOR = 0.25
+DEFAULT_PRIOR = 0.5
 NGRAM_TABLE = "ngram_table"
 """Name of a constant output: int8 weights of hashed n-grams, which are summed outside the graph."""
 
@@ -153,6 +154,17 @@ class Network:
         return table
 
 
+def resolve_models(models: Mapping[str, str] | None = None, *, quality: bool = True) -> dict[str, registry.Model]:
+    """Return the models that a `Scorer` uses by kind, without loading them into a session.
+
+    Raises:
+        ConfigError, ModelError: as `Scorer.load`.
+    """
+    given = dict(models or {})
+    kinds = [kind for kind in dict.fromkeys((*registry.KINDS, *given)) if quality or kind != "quality"]
+    return {kind: registry.resolve(kind, given.get(kind)) for kind in kinds}
+
+
 def providers(device: str) -> list[str]:
     """onnxruntime's providers for `auto`, `cpu` or `cuda`.
 
@@ -214,12 +226,10 @@ class Scorer:
             ConfigError: an unknown kind or device, or a prior outside (0, 1).
             ModelError: weights are missing, damaged, of another kind, or were trained with another lexical table.
         """
-        prior = 0.5 if prior is None else prior
+        prior = DEFAULT_PRIOR if prior is None else prior
         if not 0 < prior < 1:
             raise ConfigError(f"the prior is {prior}: it must lie between 0 and 1, both excluded")
-        given = dict(models or {})
-        kinds = [kind for kind in dict.fromkeys((*registry.KINDS, *given)) if quality or kind != "quality"]
-        found = {kind: registry.resolve(kind, given.get(kind)) for kind in kinds}
+        found = resolve_models(models, quality=quality)
         for model in found.values():
             wanted = model.metadata.get("lexical_digest", found["lexical"].digest)
             if wanted != found["lexical"].digest:

@@ -45,20 +45,40 @@ class RowCounts:
         return self.rows - self.by_reason.total()
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SourceFacts:
+    """What a manifest says of the inputs; `left_out`: dropped rows by reason that they do not hold any more."""
+
+    inputs: Sequence[Mapping[str, Any]]
+    rejected: int
+    left_out: Mapping[str, int]
+    provenance: Mapping[str, Any]
+
+
+def describe(source: Scored) -> SourceFacts:
+    """Return what the manifest of something made of `source` says of it."""
+    gone: Counter[str] = Counter()
+    for entry in source.inputs:
+        gone.update(entry.left_out())
+    return SourceFacts(
+        inputs=[_described(entry) for entry in source.inputs],
+        rejected=sum(entry.counts().get("rejected", 0) for entry in source.inputs),
+        left_out=gone,
+        provenance=provenance(source.schema),
+    )
+
+
 def derived(
-    source: Scored, *, kind: str, kept: int, held: Mapping[str, int], left_out: Mapping[str, int]
+    source: SourceFacts, *, kind: str, kept: int, held: Mapping[str, int], left_out: Mapping[str, int]
 ) -> dict[str, Any]:
     """Return the manifest of what was made of `source`, without its shards.
 
     `kept` and `held` (dropped rows by reason) stand in the output; `left_out` are those of the inputs' rows that do
     not. What was left out before, and what was rejected, is added from the inputs' manifests.
     """
-    gone = Counter(left_out)
-    for entry in source.inputs:
-        gone.update(entry.left_out())
+    gone = Counter(left_out) + Counter(source.left_out)
     by_reason = gone + Counter(held)
-    rejected = sum(entry.counts().get("rejected", 0) for entry in source.inputs)
-    known = provenance(source.schema)
+    known = source.provenance
     return {
         "contract": CONTRACT_VERSION,
         "kind": kind,
@@ -66,17 +86,17 @@ def derived(
         "seed": None,
         "shares": None,
         "rows": {
-            "in": kept + by_reason.total() + rejected,
+            "in": kept + by_reason.total() + source.rejected,
             "kept": kept,
             "dropped": by_reason.total(),
-            "rejected": rejected,
+            "rejected": source.rejected,
             "by_reason": dict(sorted(by_reason.items())),
         },
         "left_out": dict(sorted((+gone).items())),
         "models": known["models"],
         "profile_digest": known["profile_digest"],
         "prior": known["prior"],
-        "inputs": [_described(entry) for entry in source.inputs],
+        "inputs": list(source.inputs),
     }
 
 
@@ -91,7 +111,7 @@ def write_scored_manifest(
     if output == STANDARD:
         return None
     left_out = read.by_reason - written.by_reason + Counter({NOT_SELECTED: read.kept - written.kept})
-    made = derived(source, kind="scored", kept=written.kept, held=written.by_reason, left_out=left_out)
+    made = derived(describe(source), kind="scored", kept=written.kept, held=written.by_reason, left_out=left_out)
     shards = [
         {
             "file": path.name,

@@ -189,7 +189,9 @@ def is_dropped(table: pa.Table) -> Bool:
 
 def identity_words(column: pa.ChunkedArray) -> U64:
     """Return the identities as N × 2 little-endian words."""
-    array = pa.concat_arrays(column.chunks) if column.num_chunks != 1 else column.chunk(0)
+    array = (
+        column.chunk(0) if column.num_chunks == 1 else pa.concat_arrays([*column.chunks, pa.array([], pa.binary(16))])
+    )
     raw = np.frombuffer(array.buffers()[1], np.uint64) if len(array) else np.zeros(0, np.uint64)
     return raw.reshape(-1, 2)[array.offset : array.offset + len(array)]
 
@@ -245,15 +247,16 @@ class KeySample:
             self._keys += keys
             return
         if not thinned:
-            self._keys = [_sampled(part) for part in self._keys]
-        self._keys += [_sampled(part) for part in keys]
+            self._keys = [sampled(part) for part in self._keys]
+        self._keys += [sampled(part) for part in keys]
 
     def sorted(self) -> U64:
         """Return the sample in ascending order."""
         return np.sort(np.concatenate(self._keys)) if self._keys else np.zeros(0, np.uint64)
 
 
-def _sampled(packed_N: U64) -> U64:
+def sampled(packed_N: U64) -> U64:
+    """Return the keys that the sample keeps of 2^20 rows or more."""
     sampled_M: U64 = packed_N[(packed_N & np.uint64(SAMPLE_MASK)) == 0]
     return sampled_M
 

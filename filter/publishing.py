@@ -7,7 +7,7 @@ import json
 import os
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 from bisift.contract import CONTRACT_VERSION
 from bisift.errors import ConfigError, InputError
 from bisift.filter.parts import headers, read_part
-from bisift.filter.readers import Input
+from bisift.filter.readers import Input, Reject
 from bisift.filter.writers import STANDARD, open_writer, output_files
 from bisift.manifest import atomic_path, file_digest, manifest_path, read_json, value_digest, write_json
 
@@ -188,7 +188,12 @@ def _write_rejects(parts: Sequence[Path], path: str | None, count: int) -> None:
     with atomic_path(path) as temporary, open(temporary, "w", encoding="utf-8") as file:
         for header in headers(parts):
             for reject in header.rejects:
-                file.write(json.dumps(dataclasses.asdict(reject), ensure_ascii=True) + "\n")
+                file.write(reject_line(reject))
+
+
+def reject_line(reject: Reject) -> str:
+    """Return a reject as its line of the rejects file."""
+    return json.dumps(dataclasses.asdict(reject), ensure_ascii=True) + "\n"
 
 
 def write_manifest(
@@ -203,37 +208,50 @@ def write_manifest(
 ) -> None:
     assert places.manifest is not None
     files = output_files(places.output)
-    write_json(
-        places.manifest,
-        {
-            "contract": CONTRACT_VERSION,
-            "kind": "scored",
-            "order": None,
-            "seed": None,
-            "shares": None,
-            "rows": {
-                "in": result.rows_in,
-                "kept": result.kept,
-                "dropped": result.dropped,
-                "rejected": result.rejected,
-                "by_reason": result.by_reason,
-            },
-            "rejects_by_reason": result.rejects_by_reason,
-            "models": identity["models"],
-            "profile_digest": identity["profile"],
-            "prior": prior,
-            "identity": value_digest(identity),
-            "inputs": [
-                {"path": origin.origin, "size": origin.size, "rows": tally.per_input[number]}
-                for number, origin in enumerate(origins)
-            ],
-            "shards": [
-                {"file": path.name, "rows": _rows(path, result.rows_out, len(files)), "sha256": file_digest(path)}
-                for path in files
-            ],
-            "run": run | {"seconds": round(result.seconds, 3), "device": result.device},
+    shards = [
+        {"file": path.name, "rows": _rows(path, result.rows_out, len(files)), "sha256": file_digest(path)}
+        for path in files
+    ]
+    run = run | {"seconds": round(result.seconds, 3), "device": result.device}
+    write_json(places.manifest, scored_manifest(identity, origins, tally, shards, prior=prior, run=run))
+
+
+def scored_manifest(
+    identity: Mapping[str, Any],
+    origins: Sequence[Input],
+    tally: Tally,
+    shards: Sequence[Mapping[str, Any]],
+    *,
+    prior: float | None,
+    run: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Return the manifest of a scored output; `run` is what its bytes do not depend on."""
+    dropped = tally.reasons.total()
+    return {
+        "contract": CONTRACT_VERSION,
+        "kind": "scored",
+        "order": None,
+        "seed": None,
+        "shares": None,
+        "rows": {
+            "in": tally.rows + tally.rejected,
+            "kept": tally.rows - dropped,
+            "dropped": dropped,
+            "rejected": tally.rejected,
+            "by_reason": dict(tally.reasons.most_common()),
         },
-    )
+        "rejects_by_reason": dict(tally.rejects.most_common()),
+        "models": identity["models"],
+        "profile_digest": identity["profile"],
+        "prior": prior,
+        "identity": value_digest(identity),
+        "inputs": [
+            {"path": origin.origin, "size": origin.size, "rows": tally.per_input[number]}
+            for number, origin in enumerate(origins)
+        ],
+        "shards": list(shards),
+        "run": dict(run),
+    }
 
 
 def _rows(path: Path, total: int, files: int) -> int:

@@ -5,23 +5,22 @@ from __future__ import annotations
 import itertools
 import tempfile
 import time
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from bisift.contract import RANKED, SCORED, conform
 from bisift.errors import ConfigError, ContractError
 from bisift.filter.diversity import PrefixDiversity, PrefixSample
-from bisift.filter.manifests import RowCounts, derived
+from bisift.filter.manifests import RowCounts, describe
 from bisift.filter.mixing import Mixer
-from bisift.filter.ordering import POSITION, check_order
-from bisift.filter.scored import BATCH_ROWS, Scored, open_scored
+from bisift.filter.ordering import check_order
+from bisift.filter.ranked import decoded, ranked, ranked_manifest, ranked_schema, value_bounds
+from bisift.filter.scored import BATCH_ROWS, open_scored
 from bisift.filter.shards import check_folder, publish, shard_name, workspace
 from bisift.filter.sorting import Slice, Sorting, Tables
 from bisift.filter.writers.base import disk_errors
@@ -116,7 +115,7 @@ class _Spooled:
 
     @staticmethod
     def _conformed(table: pa.Table) -> pa.Table:
-        return _decoded(
+        return decoded(
             conform(table.drop_columns([name for name in _RANK_COLUMNS if name in table.column_names]), SCORED)
         )
 
@@ -148,10 +147,7 @@ class _Ranking:
             memory=options.memory,
             folder=folder,
         )
-        names = [field.name for field in source.schema if field.name not in SCORED.names]
-        self.schema = pa.schema(
-            [*RANKED, *(source.schema.field(name) for name in names)], metadata=source.schema.metadata
-        )
+        self.schema = ranked_schema(source.schema)
         self.counts = RowCounts()
         for table in source.tables(("drop_reason",)):
             self.counts.add(table)
@@ -171,7 +167,7 @@ class _Ranking:
             if not self._options.keep_dropped:
                 table = table.filter(pc.is_null(table.column("drop_reason")))
             if table.num_rows:
-                yield _decoded(table)
+                yield decoded(table)
             self._report(read, self.rows_in, "partitioning" if columns is None else "reading scores")
 
     def slices(self) -> Iterator[tuple[Slice, pa.Table]]:
@@ -181,29 +177,9 @@ class _Ranking:
             tables = Mixer(self._rows, self._sorting, self._options.named_shares).tables
         done = 0
         for slice_ in self._sorting.sort(tables):
-            yield slice_, self._ranked(slice_.table, done)
+            yield slice_, ranked(slice_.table, done, self.rows, self._options.order, self.schema)
             done += slice_.table.num_rows
             self._report(done, self.rows, "writing")
-
-    def _ranked(self, table: pa.Table, start: int) -> pa.Table:
-        rank_N = np.arange(start, start + table.num_rows, dtype=np.int64)
-        columns = {
-            "rank": pa.array(rank_N),
-            "percentile": pa.array((rank_N / self.rows).astype(np.float32)),
-            "order": pa.repeat(self._options.order, table.num_rows),
-        }
-        table = table.drop_columns([POSITION]) if POSITION in table.column_names else table
-        for name, column in columns.items():
-            table = table.append_column(name, column)
-        return conform(table, RANKED).replace_schema_metadata(self.schema.metadata)
-
-
-def _decoded(table: pa.Table) -> pa.Table:
-    """Replace dictionaries by their values: they differ from file to file."""
-    for index, column in enumerate(table.schema):
-        if pa.types.is_dictionary(column.type):
-            table = table.set_column(index, column.name, table.column(index).cast(column.type.value_type))
-    return table
 
 
 def rank(inputs: str | Iterable[str] | Iterable[pa.Table], **options: Any) -> Iterator[pa.Table]:
@@ -257,12 +233,14 @@ def rank_files(
     options.check()
     source = open_scored(inputs)
     source.check_alike()
-    folder = check_folder(output, [part.path for entry in source.inputs for part in entry.parts])
+    folder = check_folder(
+        output, [part.path for entry in source.inputs for part in entry.parts if isinstance(part.path, Path)]
+    )
     with workspace(folder) as state:
         ranking = _Ranking(source, options, state, progress)
         sample = PrefixSample(ranking.rows, options.seed)
         shards = _write_shards(ranking, options.shards, state, sample)
-        manifest = _manifest(source, ranking, options, shards)
+        manifest = ranked_manifest(describe(source), ranking.counts, options, shards)
         path = publish(folder, [state / shard["file"] for shard in shards], manifest)
     counts = manifest["rows"]
     return RankResult(
@@ -296,8 +274,7 @@ def _write_shards(ranking: _Ranking, count: int, folder: Path, sample: PrefixSam
                 writer.write(table)
                 sample.add(table.column("target"))
                 if table.num_rows:
-                    value_N = slice_.keys.value_N
-                    bounds += [_number(value_N.min()), _number(value_N.max())]
+                    bounds += value_bounds(slice_.keys)
                 ahead = next(slices, None)
         shards.append(
             {
@@ -309,23 +286,3 @@ def _write_shards(ranking: _Ranking, count: int, folder: Path, sample: PrefixSam
             }
         )
     return shards
-
-
-def _number(value: np.float32 | np.float64 | np.uint64) -> float | int:
-    """Return a score as JSON writes it, with no more digits than its own type has."""
-    return int(value) if isinstance(value, np.unsignedinteger) else float(str(value))
-
-
-def _manifest(
-    source: Scored, ranking: _Ranking, options: RankOptions, shards: Sequence[Mapping[str, Any]]
-) -> dict[str, Any]:
-    dropped = ranking.counts.by_reason
-    held, left_out = (dropped, Counter[str]()) if options.keep_dropped else (Counter[str](), dropped)
-    return {
-        **derived(source, kind="ranked", kept=ranking.kept, held=held, left_out=left_out),
-        "order": options.order,
-        "seed": options.seed,
-        "shares": options.named_shares,
-        "keep_dropped": options.keep_dropped,
-        "shards": list(shards),
-    }

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import glob
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from bisift import remote
 from bisift.config import nearest
 from bisift.contract import EXTRA_PREFIX, RANKED, SCORED, conform, provenance, with_provenance
 from bisift.errors import ConfigError, ContractError, InputError
@@ -40,32 +43,43 @@ class _Mask:
 class Part:
     """One file of an input. `rows` is what it should hold, where that is known before it is read."""
 
-    path: Path
+    path: Path | str
     form: str
     schema: pa.Schema
     rows: int | None
 
     @property
     def size(self) -> int:
-        """Size in bytes on disk."""
+        """Size in bytes where it is stored."""
+        if isinstance(self.path, str):
+            return remote.describe(self.path)[0] or 0
         return self.path.stat().st_size
 
-    def tables(self, columns: Sequence[str], batch_rows: int, mask: _Mask | None = None) -> Iterator[pa.Table]:
+    def row_groups(self) -> list[int]:
+        """Return the rows of each row group of a Parquet file."""
+        with _parquet(self.path) as file:
+            return [file.metadata.row_group(group).num_rows for group in range(file.num_row_groups)]
+
+    def tables(
+        self,
+        columns: Sequence[str],
+        batch_rows: int = BATCH_ROWS,
+        mask: _Mask | None = None,
+        groups: Sequence[int] | None = None,
+    ) -> Iterator[pa.Table]:
         """Yield `columns` (those that the file has) in tables of at most `batch_rows` rows, without checks.
 
-        Only the rows that `mask` wants; a row group of which it wants none is not read.
+        Only the rows that `mask` wants; a row group of which it wants none is not read. `groups`: of a Parquet file,
+        only these row groups.
 
         Raises:
             InputError: the file is damaged.
         """
-        names = [name for name in columns if name in self.schema.names]
         if self.form == "parquet":
-            try:
-                yield from self._parquet_tables(names, batch_rows, mask)
-            except (pa.ArrowInvalid, OSError) as error:
-                raise InputError(f"{self.path}: damaged Parquet file: {error}") from error
+            yield from self._parquet_tables(columns, batch_rows, mask, groups)
             return
-        rows = 0
+        assert isinstance(self.path, Path)
+        rows, names = 0, [name for name in columns if name in self.schema.names]
         for table in text_tables(self.path, self.form, self.schema, names):
             rows += table.num_rows
             for start in range(0, table.num_rows, batch_rows):
@@ -74,9 +88,13 @@ class Part:
         if self.rows is not None and rows != self.rows:
             raise _changed(self.path, rows, self.rows)
 
-    def _parquet_tables(self, names: list[str], batch_rows: int, mask: _Mask | None) -> Iterator[pa.Table]:
-        with pq.ParquetFile(self.path) as file:
-            for group in range(file.num_row_groups):  # one at a time: iter_batches keeps all that it has read
+    def _parquet_tables(
+        self, columns: Sequence[str], batch_rows: int, mask: _Mask | None, groups: Sequence[int] | None
+    ) -> Iterator[pa.Table]:
+        with _parquet(self.path) as file:
+            names = [name for name in columns if name in file.schema_arrow.names]
+            # one group at a time: iter_batches keeps all that it has read
+            for group in range(file.num_row_groups) if groups is None else groups:
                 rows = file.metadata.row_group(group).num_rows
                 here_N = np.ones(rows, bool) if mask is None else mask.next(rows)
                 if not here_N.any():
@@ -84,6 +102,17 @@ class Part:
                 for batch in file.iter_batches(batch_rows, [group], names, use_threads=False):
                     yield _filtered(pa.Table.from_batches([batch]), here_N[: batch.num_rows])
                     here_N = here_N[batch.num_rows :]
+
+
+@contextlib.contextmanager
+def _parquet(path: Path | str) -> Iterator[pq.ParquetFile]:
+    """Open a Parquet file: a local path, or a URI as it was given."""
+    try:
+        source: Any = remote.open_input(path)[0] if isinstance(path, str) else path
+        with pq.ParquetFile(source) as file:
+            yield file
+    except (pa.ArrowInvalid, OSError) as error:
+        raise InputError(f"{path}: damaged Parquet file: {error}") from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,14 +223,25 @@ class Scored:
         for entry in self.inputs:
             for part in entry.parts:
                 for table in part.tables(wanted, batch_rows, mask):
-                    try:
-                        yield conform(table, schema).replace_schema_metadata(schema.metadata)
-                    except ContractError as error:
-                        raise ContractError(f"{part.path}: {error}") from error
+                    yield conformed(table, schema, part.path)
+
+
+def conformed(table: pa.Table, schema: pa.Schema, path: Path | str) -> pa.Table:
+    """Return a table of a part with the columns, types and metadata of `schema`.
+
+    Raises:
+        ContractError: the file `path`, which it is from, breaks the contract.
+    """
+    try:
+        return conform(table, schema).replace_schema_metadata(schema.metadata)
+    except ContractError as error:
+        raise ContractError(f"{path}: {error}") from error
 
 
 def open_scored(paths: Sequence[str]) -> Scored:
     """Open scored or ranked files and folders; a glob pattern stands for what it matches, sorted.
+
+    Of what lies behind a URI, only folders of Parquet files with their manifest.
 
     Raises:
         ConfigError: a path twice, or extras that do not go together.
@@ -216,7 +256,7 @@ def open_scored(paths: Sequence[str]) -> Scored:
         if (real := Path(path).resolve()) in seen:
             raise ConfigError(f"{path}: given twice (as {seen[real]}); its pairs would count twice")
         seen[real] = path
-    inputs = tuple(_open_input(path) for path in expanded)
+    inputs = tuple(_open_remote(path) if remote.is_remote(path) else _open_input(path) for path in expanded)
     versions = {entry.provenance["contract"]: entry.path for entry in inputs if entry.provenance}
     if len(versions) > 1:
         old, new = versions[min(versions)], versions[max(versions)]
@@ -226,7 +266,7 @@ def open_scored(paths: Sequence[str]) -> Scored:
     warnings += [
         f"{entry.path}: no {MANIFEST_NAME}, so it may be incomplete"
         for entry in inputs
-        if entry.manifest is None and Path(entry.path).is_dir()
+        if entry.manifest is None and not remote.is_remote(entry.path) and Path(entry.path).is_dir()
     ]
     return Scored(inputs=inputs, warnings=(*warnings, *Scored(inputs=inputs, warnings=()).differing.values()))
 
@@ -236,7 +276,7 @@ def _filtered(table: pa.Table, mask_N: Bool) -> pa.Table:
 
 
 def _expand(path: str) -> list[str]:
-    if Path(path).exists() or not glob.has_magic(path):
+    if remote.is_remote(path) or Path(path).exists() or not glob.has_magic(path):
         return [path]
     found = [name for name in sorted(glob.glob(path)) if not name.endswith(_BESIDE)]
     if not found:
@@ -267,6 +307,25 @@ def _open_input(given: str) -> ScoredInput:
     return ScoredInput(given, parts, manifest, _provenance(given, parts, manifest))
 
 
+def _open_remote(uri: str) -> ScoredInput:
+    folder = remote.redact(uri).rstrip("/")
+    try:
+        file, _ = remote.open_input(remote.join(uri, MANIFEST_NAME))
+        with file:
+            manifest: Mapping[str, Any] = json.loads(file.read())
+    except ValueError as error:
+        raise ContractError(f"{folder}/{MANIFEST_NAME}: not valid JSON: {error}") from error
+    parts = []
+    for shard in manifest.get("shards") or ():
+        path = remote.join(uri, shard["file"])
+        with _parquet(path) as parquet:
+            schema, rows = parquet.schema_arrow, parquet.metadata.num_rows
+        if rows != shard.get("rows", rows):
+            raise _changed(path, rows, shard["rows"])
+        parts.append(Part(path, "parquet", schema, rows))
+    return ScoredInput(folder, tuple(parts), manifest, _provenance(folder, parts, manifest))
+
+
 def _expected_rows(manifest: Mapping[str, Any] | None) -> int | None:
     rows = (manifest or {}).get("rows") or {}
     if manifest is None or "kept" not in rows or "dropped" not in rows:
@@ -284,17 +343,14 @@ def _open_part(path: Path, expected: int | None) -> Part:
     if magic != _PARQUET_MAGIC:
         form, schema = open_text(path)
         return Part(path, form, schema, expected)
-    try:
-        with pq.ParquetFile(path) as parquet:
-            schema, rows = parquet.schema_arrow, parquet.metadata.num_rows
-    except (pa.ArrowInvalid, OSError) as error:
-        raise InputError(f"{path}: damaged Parquet file: {error}") from error
+    with _parquet(path) as parquet:
+        schema, rows = parquet.schema_arrow, parquet.metadata.num_rows
     if expected is not None and rows != expected:
         raise _changed(path, rows, expected)
     return Part(path, "parquet", schema, rows)
 
 
-def _changed(path: Path, rows: int, expected: int) -> InputError:
+def _changed(path: Path | str, rows: int, expected: int) -> InputError:
     return InputError(f"{path}: holds {rows:,} rows, its manifest says {expected:,}: changed since, or cut off")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 
 import numpy as np
@@ -44,6 +45,8 @@ class ChunkScorer:
     def __init__(self, settings: ScorerSettings) -> None:
         self.settings = settings
         self.scorer = settings.load()
+        self.model_seconds = 0.0
+        """Wall-clock seconds that the models have taken so far."""
 
     def score(self, pairs: pa.Table) -> pa.Table:
         """Return `pairs` (PAIR, extras) with features, scores, `failed_rules`, and the four `KEYS`.
@@ -53,7 +56,9 @@ class ChunkScorer:
         """
         sides = Sides.of(pairs)
         features = measure(pairs, sides, language_id=self.settings.profile.language_id)
+        began = time.perf_counter()
         scores = self.scorer.score(pairs, sides, features) if self.scorer else None
+        self.model_seconds += time.perf_counter() - began
         columns = {name: features.column(name) for name in features.column_names}
         if scores is not None:
             columns |= {name: scores.column(name) for name in scores.column_names if name != "evidence"}

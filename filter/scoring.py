@@ -7,13 +7,12 @@ import io
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from bisift.contract import CONTRACT_VERSION, PAIR, SCORED, conform, with_provenance
 from bisift.filter.finishing import finished
@@ -57,7 +56,7 @@ def score_files(
         ModelError: weights are missing or damaged.
     """
     began = time.monotonic()
-    settings = _settings(options)
+    settings = scorer_settings(options)
     origins = expand(inputs, options.read)
     places = Places.of(output, options.rejects)
     with contextlib.ExitStack() as stack:
@@ -65,7 +64,7 @@ def score_files(
         workers = stack.enter_context(_workers(options, settings))
         chunk_scorer = ChunkScorer(settings)
         scorer = chunk_scorer.scorer
-        identity = _identity(origins, settings, options, places, scorer.digests if scorer else {})
+        identity = run_identity(origins, settings, options, places.output, scorer.digests if scorer else {})
         done = None if options.restart else finished_before(places, identity)
         if done is not None:
             return done
@@ -107,7 +106,7 @@ def score(tables: Iterable[pa.Table] | Sequence[str], options: ScoreOptions | No
     Raises as `score_files` does; a table that does not conform to PAIR is a ContractError.
     """
     options = options or ScoreOptions()
-    return score_tables(tables, options, ChunkScorer(_settings(options)))
+    return score_tables(tables, options, ChunkScorer(scorer_settings(options)))
 
 
 def score_tables(
@@ -126,7 +125,12 @@ def score_tables(
         yield from finished(state.parts(), scorer.settings.profile, scorer.scorer)
 
 
-def _settings(options: ScoreOptions) -> ScorerSettings:
+def scorer_settings(options: ScoreOptions) -> ScorerSettings:
+    """Return what decides the scores of a pair, the profile loaded.
+
+    Raises:
+        ConfigError: the profile cannot be used, or a rule is unknown.
+    """
     return ScorerSettings(
         profile=load_profile(options.profile, disable=options.disable),
         use_models=options.use_models,
@@ -136,13 +140,14 @@ def _settings(options: ScoreOptions) -> ScorerSettings:
     )
 
 
-def _identity(
+def run_identity(
     origins: Sequence[Input],
     settings: ScorerSettings,
     options: ScoreOptions,
-    places: Places,
-    digests: dict[str, str],
+    output: str,
+    digests: Mapping[str, str],
 ) -> dict[str, Any]:
+    """Return everything that the bytes of an output depend on, as JSON can hold it."""
     read_options = {name: getattr(options.read, name) for name in ReadOptions.__slots__ if name != "chunk_rows"}
     read_options["keep_columns"] = list(options.read.keep_columns)
     return {
@@ -150,10 +155,10 @@ def _identity(
         "inputs": [origin.identity for origin in origins],
         "read": read_options,
         "profile": settings.profile.digest,
-        "models": digests,
+        "models": dict(digests),
         "prior": options.prior,
         "limit": options.limit,
-        "output": os.path.basename(places.output.rstrip("/")),
+        "output": os.path.basename(output.rstrip("/")),
         "rejects": options.rejects,
     }
 
@@ -169,11 +174,8 @@ def _chunks(
             if left is not None:
                 if left <= 0:
                     return
-                last = min(chunk.last_row, start + left)
-                left -= last - start
-                if last < chunk.last_row:
-                    kept = chunk.pairs.filter(pc.less_equal(chunk.pairs["row"], last))
-                    chunk = Chunk(kept, tuple(r for r in chunk.rejects if r.row <= last), last, chunk.fraction)
+                chunk = chunk.head(start + left)
+                left -= chunk.last_row - start
             start = chunk.last_row
             yield number, chunk
 

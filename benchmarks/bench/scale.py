@@ -19,9 +19,9 @@ MIB = 2.0**20
 RANGE_BYTES = 16 << 20  # of text that is read and scored at a time
 BUCKET_BYTES, MAX_BUCKETS = 64 << 20, 4096  # text for a bucket of duplicate keys, and the most buckets
 PAIR_BYTES, SIDE_BYTES, SUM_BYTES, ANSWER_BYTES, PLACE_BYTES = 32, 12, 24, 12, 4  # of the keyed steps' records
-UNIT_ROWS = 1 << 16  # scored rows that are partitioned at a time
+UNIT_ROWS = 1 << 16  # the least scored rows that are partitioned at a time
 SAMPLE_SHARE, SAMPLE_FROM = 1 / 16, 1 << 20  # of the keys that cuts are made of; all of them below so many rows
-MEMORY_SHARE = 1 / 16  # of rank's --memory: a bucket that is sorted at once
+MEMORY_SHARE = 1 / 4  # of rank's --memory: a unit that is partitioned, and a bucket that is sorted at once
 
 
 class ScaleError(Exception):
@@ -134,8 +134,13 @@ class Model:
         return max(1, min(MAX_BUCKETS, math.ceil(self.rows * self.measured.text / BUCKET_BYTES)))
 
     @property
+    def unit_rows(self) -> float:
+        """Rows that rank partitions at a time."""
+        return max(UNIT_ROWS, self.assumed.rank_memory_mib * MIB * MEMORY_SHARE // self.measured.memory)
+
+    @property
     def units(self) -> float:
-        return math.ceil(self.rows / UNIT_ROWS)
+        return math.ceil(self.rows / self.unit_rows)
 
     @property
     def shards(self) -> float:
@@ -144,14 +149,14 @@ class Model:
 
     @property
     def sort_buckets(self) -> float:
-        """What rank sorts at once: shards are cut further where they are larger than a sixteenth of --memory."""
+        """What rank sorts at once: shards are cut further where they are larger than a quarter of --memory."""
         slices = math.ceil(self.rows * self.measured.memory / (self.assumed.rank_memory_mib * MIB * MEMORY_SHARE))
         return self.shards + slices - 1
 
     @property
     def slices(self) -> float:
         """IPC slices that rank shuffles: one for each bucket that a unit has rows of."""
-        return self.units * occupied(min(UNIT_ROWS, self.rows), self.sort_buckets)
+        return self.units * occupied(min(self.unit_rows, self.rows), self.sort_buckets)
 
     # Shuffles, bytes of the whole job
 

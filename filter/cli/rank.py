@@ -10,14 +10,12 @@ import click
 
 from bisift.commands import Command, option
 from bisift.filter.cli import params
+from bisift.filter.cli.ordering import check, ordering
 from bisift.filter.terminal import Summary, Terminal, duration
 from bisift.outcome import on_interruption
 
 if TYPE_CHECKING:
     from bisift.filter.ranking import RankResult
-
-ORDERS = ("quality", "human", "combined", "random", "mixed")
-ORDER, RUN = "Order", "Run"
 
 
 @click.command(
@@ -40,54 +38,15 @@ ORDER, RUN = "Order", "Run"
     section="Output",
     help="Folder for shard-00000-of-0000N.parquet ... and manifest.json.",
 )
-@option(
-    "--shards",
-    type=click.IntRange(min=1),
-    default=8,
-    show_default=True,
-    metavar="N",
-    section="Output",
-    help="How many shards to write; rank runs on from one to the next.",
-)
 @option("--json", "as_json", is_flag=True, section="Output", help="Print the result as one JSON object on stdout.")
-@option(
-    "--order",
-    type=click.Choice(ORDERS),
-    default="combined",
-    show_default=True,
-    section=ORDER,
-    help="quality: best first. human: least machine-like first. combined: quality × (1 − ai_probability). "
-    "random: by --seed. mixed: each generator by combined, interleaved by --share.",
-)
-@option("--seed", type=int, default=0, show_default=True, metavar="S", section=ORDER, help="Seed of --order random.")
-@option(
-    "--share",
-    "shares",
-    multiple=True,
-    type=params.Share(),
-    callback=params.unique_names,
-    metavar="NAME=SHARE",
-    section=ORDER,
-    help="A generator's share of the rows in --order mixed, such as human=0.3 (repeatable; default: all equal).",
-)
-@option("--keep-dropped", is_flag=True, section=ORDER, help="Put dropped pairs after all kept ones.")
-@option(
-    "--memory",
-    type=params.Size(),
-    default="1GiB",
-    show_default=True,
-    metavar="SIZE",
-    section=RUN,
-    help="What does not fit is sorted on disk.",
-)
+@ordering
 def rank(inputs: tuple[str, ...], output: str, as_json: bool, **settings: Any) -> None:
     """Rank the pairs of SCORED... over all files together and write them into shards, best first, to DIR.
 
     SCORED is a file or a folder that score or rank wrote. The shards depend only on the pairs and on the order, seed,
     shares and number of shards, to the byte.
     """
-    if settings["shares"] and settings["order"] != "mixed":
-        raise click.UsageError("--share needs --order mixed")
+    check(settings)
     on_interruption("nothing was published; give the same command again")
 
     from bisift.filter.ranking import RankOptions, rank_files

@@ -11,6 +11,7 @@ import click
 from bisift.commands import Command, option
 from bisift.filter.cli import params
 from bisift.filter.cli.judging import check, judging
+from bisift.filter.cli.reading import read_options, reading
 from bisift.filter.terminal import Summary, Terminal, duration
 from bisift.outcome import REJECTED, on_interruption
 
@@ -18,8 +19,7 @@ if TYPE_CHECKING:
     from bisift.filter.publishing import ScoreResult
     from bisift.filter.scoring import ScoreOptions
 
-INPUT, RUN = "Input", "Run"
-FORMATS = ("auto", "tsv", "csv", "moses", "jsonl", "parquet", "tmx", "po")
+RUN = "Run"
 STANDARD = "-"
 
 
@@ -54,47 +54,7 @@ STANDARD = "-"
 )
 @option("--strict", is_flag=True, section="Output", help="Exit with 3 when any row was rejected.")
 @option("--json", "as_json", is_flag=True, section="Output", help="Print the result as one JSON object on stdout.")
-@option(
-    "--format",
-    "format",
-    default="auto",
-    show_default=True,
-    type=click.Choice(FORMATS),
-    section=INPUT,
-    help="Format of the inputs; auto tells it by name and content.",
-)
-@option(
-    "--header",
-    default="auto",
-    show_default=True,
-    type=click.Choice(("auto", "yes", "no")),
-    section=INPUT,
-    help="Whether TSV and CSV begin with column names; auto: yes when a column option is a name or the first "
-    "line names source and target.",
-)
-@option("--source-lang", metavar="LANG", section=INPUT, help="Language of the sources, such as en.")
-@option("--target-lang", metavar="LANG", section=INPUT, help="Language of the targets, such as it.")
-@option("--source-column", metavar="C", section=INPUT, help="Name or number (from 1) of the source column.")
-@option("--target-column", metavar="C", section=INPUT, help="Name or number of the target column.")
-@option("--document-column", metavar="C", section=INPUT, help="Column that says which document a pair is from.")
-@option("--generator", metavar="NAME", section=INPUT, help="Who wrote the targets; human marks trusted pairs.")
-@option("--generator-column", metavar="C", section=INPUT, help="Column that says who wrote the target.")
-@option(
-    "--keep-column",
-    "keep_columns",
-    multiple=True,
-    metavar="C",
-    section=INPUT,
-    help="Copy a column to the output as extra_NAME (repeatable).",
-)
-@option("--limit", type=click.IntRange(min=1), metavar="N", section=INPUT, help="Read only the first N rows.")
-@option(
-    "--max-line-bytes",
-    type=params.Size(),
-    metavar="SIZE",
-    section=INPUT,
-    help="A longer line is a reject (default: 1MiB).",
-)
+@reading
 @judging
 @option(
     "--workers",
@@ -147,17 +107,13 @@ def score(inputs: tuple[str, ...], output: str, strict: bool, as_json: bool, **s
 
 
 def _options(settings: dict[str, Any]) -> ScoreOptions:
-    if settings["generator"] is not None and settings["generator_column"] is not None:
-        raise click.UsageError("--generator and --generator-column exclude each other")
     check(settings)
 
-    from bisift.filter.readers import ReadOptions
     from bisift.filter.scoring import ScoreOptions
 
+    read = read_options(settings)
     settings = {name: value for name, value in settings.items() if value is not None}
     settings["use_models"] = not settings.pop("no_models")
-    names = {field.name for field in dataclasses.fields(ReadOptions)}
-    read = ReadOptions(**{name: settings.pop(name) for name in list(settings) if name in names})
     return ScoreOptions(read=read, **settings)
 
 

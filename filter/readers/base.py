@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from typing import NamedTuple, Protocol, cast
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from bisift.config import nearest
 from bisift.contract import EXTRA_PREFIX, PAIR, conform, pair_ids
-from bisift.errors import ConfigError
+from bisift.errors import ConfigError, InputError
 
 FORMATS = ("auto", "tsv", "csv", "moses", "jsonl", "parquet", "tmx", "po")
 HEADERS = ("auto", "yes", "no")
@@ -35,8 +36,10 @@ REASONS: dict[str, str] = {
     "nul_byte": "a NUL character in the text",
     "null": "source or target is null",
     "obsolete": "a PO entry marked obsolete",
+    "scoring_failed": "scoring the pair raised an error, which `raw` begins with (pipelines only; please report it)",
     "too_few_columns": "the line has fewer columns than those asked for",
     "unclosed_quote": "a CSV quote that is not closed before the end of the file or max_line_bytes",
+    "unreadable_file": "the input cannot be read from this record on; `raw` says why (pipelines only)",
     "untranslated": "a PO or MO entry without translation",
 }
 """Every reject reason and what it means; the identifiers are stable."""
@@ -118,6 +121,14 @@ class Chunk:
     last_row: int
     fraction: float | None
 
+    def head(self, last_row: int) -> Chunk:
+        """Return the records up to row `last_row`."""
+        if self.last_row <= last_row:
+            return self
+        pairs = self.pairs.filter(pc.less_equal(self.pairs.column("row"), last_row))
+        rejects = tuple(reject for reject in self.rejects if reject.row <= last_row)
+        return Chunk(pairs, rejects, last_row, self.fraction)
+
 
 class Broken(NamedTuple):
     """A record that a reader could not read; `file` only where it is not the input's first path."""
@@ -142,6 +153,16 @@ class Records(Protocol):
         ...
 
 
+class Splittable(Records, Protocol):
+    """An input whose lines are its records, after `header` lines that are none."""
+
+    header: int
+
+    def between(self, begin: int, end: int) -> Iterator[Record]:
+        """Yield the records of the lines that begin at byte `begin` to `end`, the end left out."""
+        ...
+
+
 def is_number(column: str) -> bool:
     """Tell a column's number from its name."""
     return column.isascii() and column.isdigit()
@@ -158,28 +179,46 @@ def escape(raw: bytes) -> str:
 
 
 def gather(
-    reader: Records, origin: str, options: ReadOptions, fraction: Callable[[], float | None], after_row: int
+    columns: Sequence[str],
+    records: Iterator[Record],
+    origin: str,
+    options: ReadOptions,
+    fraction: Callable[[], float | None],
+    after_row: int,
+    *,
+    partial: bool,
 ) -> Iterator[Chunk]:
-    """Gather records into chunks of at most `options.chunk_rows`, numbering them from `after_row` + 1."""
+    """Gather records into chunks of at most `options.chunk_rows`, numbering them from `after_row` + 1.
+
+    `partial`: where the input breaks, yield what was read before, and raise then.
+    """
     row = after_row
     pairs: list[Values] = []
     rows: list[int] = []
     rejects: list[Reject] = []
     end = row + options.chunk_rows
-    for record in reader.records(after_row):
-        row += 1
-        if isinstance(record, Broken):
-            file = record.file or origin
-            rejects.append(Reject(file, row, record.offset, record.reason, escape(record.raw)))
-        else:
-            pairs.append(record)
-            rows.append(row)
-        if row == end:
-            yield Chunk(_table(reader.columns, pairs, rows, origin, options), tuple(rejects), row, fraction())
-            pairs, rows, rejects = [], [], []
-            end = row + options.chunk_rows
+    failure: InputError | None = None
+    try:
+        for record in records:
+            row += 1
+            if isinstance(record, Broken):
+                file = record.file or origin
+                rejects.append(Reject(file, row, record.offset, record.reason, escape(record.raw)))
+            else:
+                pairs.append(record)
+                rows.append(row)
+            if row == end:
+                yield Chunk(_table(columns, pairs, rows, origin, options), tuple(rejects), row, fraction())
+                pairs, rows, rejects = [], [], []
+                end = row + options.chunk_rows
+    except InputError as error:
+        if not partial:
+            raise
+        failure = error
     if pairs or rejects:
-        yield Chunk(_table(reader.columns, pairs, rows, origin, options), tuple(rejects), row, fraction())
+        yield Chunk(_table(columns, pairs, rows, origin, options), tuple(rejects), row, fraction())
+    if failure is not None:
+        raise failure
 
 
 def _table(

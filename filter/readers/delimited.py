@@ -33,8 +33,8 @@ class Delimited:
         self._limit = options.max_line_bytes
         self._lines = Lines(stream, options.max_line_bytes)
         rows = [fields for _, _, fields in split(head_lines(stream, self._limit), self._limit)]
-        self._header = bool(rows) and _has_header(rows[0], options)
-        if self._header:
+        self.header = int(bool(rows) and _has_header(rows[0], options))
+        if self.header:
             places = columns.by_name(stream.name, _names(stream.name, rows[0]), options)
         elif columns.wants_names(options):
             if rows:
@@ -51,10 +51,18 @@ class Delimited:
     def records(self, skip: int) -> Iterator[Record]:
         """Yield the data rows after the first `skip`."""
         if self._split is tsv_rows:
-            self._lines.skip(self._header + skip)
-            rows = tsv_rows(self._lines.plain(), self._limit)
+            self._lines.skip(self.header + skip)
+            yield from self._records(tsv_rows(self._lines.plain(), self._limit))
         else:
-            rows = islice(self._split(self._lines, self._limit), self._header + skip, None)
+            yield from self._records(islice(self._split(self._lines, self._limit), self.header + skip, None))
+
+    def between(self, begin: int, end: int) -> Iterator[Record]:
+        """Yield the data rows whose lines begin at byte `begin` to `end`, the end left out; only of TSV."""
+        self._lines.between(begin, end)
+        rows = tsv_rows(self._lines.plain(), self._limit)
+        yield from self._records(rows if begin else islice(rows, self.header, None))
+
+    def _records(self, rows: Iterator[Row]) -> Iterator[Record]:
         pick = self._pick
         for offset, raw, fields in rows:
             if type(fields) is not list:

@@ -57,6 +57,29 @@ class Input:
         return {"paths": paths, "format": self.format, "size": self.size, "mtime": self.modified}
 
 
+class ChangedInputError(InputError):
+    """An input is no longer what it was when the run began."""
+
+
+def check_unchanged(origin: Input) -> None:
+    """Check that an input still has the size and time that it had when it was expanded.
+
+    Raises:
+        ChangedInputError: it has not, or is gone.
+    """
+    try:
+        facts = [describe(path) for path in origin.paths]
+    except InputError as error:
+        raise ChangedInputError(
+            f"{origin.origin}: vanished while it was read ({error}); restore it and run again"
+        ) from error
+    size, modified = sum(size or 0 for size, _ in facts), max(modified or 0 for _, modified in facts)
+    if (size, modified) != (origin.size, origin.modified):
+        raise ChangedInputError(
+            f"{origin.origin}: changed while it was read ({origin.size:,} bytes, now {size:,}); run again"
+        )
+
+
 def expand(inputs: Sequence[str], options: ReadOptions) -> list[Input]:
     """Return the inputs in the order typed, what a glob or directory holds in sorted order.
 
@@ -75,7 +98,7 @@ def expand(inputs: Sequence[str], options: ReadOptions) -> list[Input]:
     index = 0
     while index < len(paths):
         pair = paths[index : index + 2]
-        if options.format == "moses" or (options.format == "auto" and _are_moses(pair)):
+        if options.format == "moses" or (options.format == "auto" and is_pair(pair)):
             found.append(_moses(pair, options))
             index += 2
         else:
@@ -131,7 +154,7 @@ def _matches(text: str) -> list[str]:
 
 
 def _single(path: str, options: ReadOptions) -> Input:
-    size, modified = _describe(path)
+    size, modified = describe(path)
     kind = options.format
     if kind == "auto":
         kind = _ENDINGS.get(_split(path)[1].lower(), "auto")
@@ -157,7 +180,7 @@ def _moses(pair: Sequence[str], options: ReadOptions) -> Input:
                 f"the options {asked[0] or 'any'} and {asked[1] or 'any'}"
             )
         pair = (pair[1], pair[0])
-    facts = [_describe(path) for path in pair]
+    facts = [describe(path) for path in pair]
     size = sum(size or 0 for size, _ in facts)
     modified = max(modified or 0 for _, modified in facts)
     return Input(_name(pair[0]), tuple(pair), "moses", size, modified)
@@ -169,11 +192,17 @@ def _agree(found: tuple[str | None, str | None], asked: tuple[str | None, str | 
     )
 
 
-def _are_moses(pair: Sequence[str]) -> bool:
+def is_pair(pair: Sequence[str]) -> bool:
+    """Whether two paths are the two sides of a Moses pair by their names."""
     if len(pair) < 2 or STDIN in pair:
         return False
     first, second = (_language(path) for path in pair)
     return None not in (first, second) and first != second and _split(pair[0])[0] == _split(pair[1])[0]
+
+
+def is_half_of_pair(path: str) -> bool:
+    """Whether the name is that of one side of a Moses pair: it ends in a language and in no format."""
+    return _language(path) is not None
 
 
 def _language(path: str) -> str | None:
@@ -192,7 +221,12 @@ def _name(path: str) -> str:
     return remote.redact(path) if remote.is_remote(path) else path
 
 
-def _describe(path: str) -> tuple[int | None, int | None]:
+def describe(path: str) -> tuple[int | None, int | None]:
+    """Return the size in bytes and the modification time in ns of a file, nothing for stdin.
+
+    Raises:
+        InputError: it is not there.
+    """
     if path == STDIN:
         return None, None
     if remote.is_remote(path):

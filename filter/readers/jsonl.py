@@ -24,6 +24,8 @@ class JsonLines:
         InputError: no text, or none of the first objects has a key that is needed.
     """
 
+    header = 0
+
     def __init__(self, stream: Stream, options: ReadOptions) -> None:
         stream.check_text()
         self._options = options
@@ -61,6 +63,14 @@ class JsonLines:
     def records(self, skip: int) -> Iterator[Record]:
         """Yield the lines after the first `skip`."""
         self._lines.skip(skip)
+        yield from self._records()
+
+    def between(self, begin: int, end: int) -> Iterator[Record]:
+        """Yield the lines that begin at byte `begin` to `end`, the end left out."""
+        self._lines.between(begin, end)
+        yield from self._records()
+
+    def _records(self) -> Iterator[Record]:
         for line in self._lines:
             try:
                 yield self._record(_parse(line))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -9,6 +10,7 @@ from bisift.filter.readers.base import RAW_BYTES
 from bisift.filter.readers.streams import HEAD_BYTES, Stream
 
 BLOCK = 1 << 18
+_PROBE = 1 << 14  # bytes read at once to find where a line begins
 BOM = b"\xef\xbb\xbf"
 
 
@@ -31,6 +33,15 @@ class Lines:
         self._next = 0
         self._offset = 0
         self._too_long = False
+        self._end = sys.maxsize
+
+    def between(self, begin: int, end: int) -> None:
+        """Go to the first line that begins at byte `begin` or later, and stop before the first at `end` or later."""
+        self._end = end
+        if not begin and self.stream.peek().startswith(BOM):
+            self._end = max(end, len(BOM) + 1)  # the first line begins behind it
+        if begin:
+            self._blocks = self._cut(self._line_start(begin))
 
     def __iter__(self) -> Iterator[Line]:
         return map(Line._make, self.plain())
@@ -41,6 +52,8 @@ class Lines:
             lines, self._pending = self._pending, []
             offset, too_long = self._offset, self._too_long
             for number in range(self._next, len(lines)):
+                if offset >= self._end:
+                    return
                 line = lines[number]
                 yield offset, line, too_long
                 offset += len(line) + 1
@@ -67,11 +80,23 @@ class Lines:
         self._next = 0
         return True
 
-    def _cut(self) -> Iterator[tuple[int, list[bytes], bool]]:
+    def _line_start(self, offset: int) -> int:
+        """Return where the first line begins that does so at `offset` or later."""
+        place = offset - 1
+        self.stream.jump(place)
+        while data := self.stream.read(_PROBE):
+            if (end := data.find(b"\n")) >= 0:
+                return place + end + 1
+            place += len(data)
+        return place
+
+    def _cut(self, begin: int = 0) -> Iterator[tuple[int, list[bytes], bool]]:
         """Yield blocks of whole lines with the offset of the first; a line that is too long is a block of its own."""
         read, limit = self.stream.read, self._limit
-        offset, rest = 0, b""
-        if self.stream.peek().startswith(BOM):
+        offset, rest = begin, b""
+        if begin:
+            self.stream.jump(begin)
+        elif self.stream.peek().startswith(BOM):
             offset = len(read(len(BOM)))
         while data := read(BLOCK):
             lines = (rest + data).split(b"\n")

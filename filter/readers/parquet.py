@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -21,26 +22,50 @@ WINDOW_ROWS = 1 << 16
 """Rows of consecutive row groups that are read with one reader."""
 
 
-def read_parquet(path: str, origin: str, options: ReadOptions, after_row: int) -> Iterator[Chunk]:
+def read_parquet(
+    path: str, origin: str, options: ReadOptions, after_row: int, last_row: int | None = None
+) -> Iterator[Chunk]:
     """Yield the rows after the first `after_row` in chunks of at most `options.chunk_rows`.
+
+    `last_row`: stop there; an end of `row_windows`.
 
     Raises:
         InputError: no Parquet file, a column is missing or of a wrong type, or it cannot be read to its end.
     """
+    with _opened(path, origin) as file:
+        plan = _Plan(origin, file.schema_arrow, options)
+        total = file.metadata.num_rows
+        for row, groups in _windows(file.metadata, after_row):
+            if last_row is not None and row >= last_row:
+                return
+            for batch in file.iter_batches(options.chunk_rows, groups, plan.names, use_threads=False):
+                passed = min(max(after_row - row, 0), batch.num_rows)
+                row += passed
+                batch = batch.slice(passed)
+                if batch.num_rows:
+                    pairs, rejects = plan.convert(batch, row)
+                    row += batch.num_rows
+                    yield Chunk(pairs, rejects, row, row / total)
+
+
+def row_windows(path: str, origin: str, options: ReadOptions) -> list[tuple[int, int]]:
+    """Return runs of whole row groups that can be read alone: rows before each, and rows up to its end.
+
+    Raises:
+        InputError: no Parquet file, or a column is missing or of a wrong type.
+    """
+    with _opened(path, origin) as file:
+        _Plan(origin, file.schema_arrow, options)
+        starts = [row for row, _ in _windows(file.metadata, 0)]
+        return list(zip(starts, [*starts[1:], file.metadata.num_rows], strict=False))
+
+
+@contextlib.contextmanager
+def _opened(path: str, origin: str) -> Iterator[pq.ParquetFile]:
     try:
         source: Any = remote.open_input(path)[0] if remote.is_remote(path) else path
         with pq.ParquetFile(source) as file:
-            plan = _Plan(origin, file.schema_arrow, options)
-            total = file.metadata.num_rows
-            for row, groups in _windows(file.metadata, after_row):
-                for batch in file.iter_batches(options.chunk_rows, groups, plan.names, use_threads=False):
-                    passed = min(max(after_row - row, 0), batch.num_rows)
-                    row += passed
-                    batch = batch.slice(passed)
-                    if batch.num_rows:
-                        pairs, rejects = plan.convert(batch, row)
-                        row += batch.num_rows
-                        yield Chunk(pairs, rejects, row, row / total)
+            yield file
     except (pa.ArrowException, OSError) as error:
         raise InputError(f"{origin}: cannot be read as Parquet: {remote.reason(error)}") from error
 

@@ -11,12 +11,14 @@ import stat
 import sys
 import zlib
 from collections.abc import Callable
+from functools import partial
 from types import TracebackType
-from typing import IO, Any, cast
+from typing import IO, Any, TypeVar, cast
 
 from bisift import remote
 from bisift.errors import InputError
 
+T = TypeVar("T")
 STDIN = "-"
 HEAD_BYTES = 1 << 16
 _MAGIC_BYTES = 6
@@ -86,6 +88,7 @@ class Stream:
         self._size = size
         self._compression: str | None = None
         self._head = b""
+        self._failure: InputError | None = None
         magic = self._guard(lambda: _read_up_to(raw, _MAGIC_BYTES))
         self._source = _Source(raw, magic)
         self._data: Any = self._source
@@ -108,13 +111,43 @@ class Stream:
         if self._head:
             data, self._head = self._head[:size], self._head[size:]
             return data
-        return self._guard(lambda: self._data.read(size))
+        return self._take(size)
+
+    def _take(self, size: int) -> bytes:
+        """Return the next bytes; those before a break first, the error with the next call."""
+        if self._failure is not None:
+            raise self._failure
+        # One call after the other: a single one for all would lose what it had when it met the break.
+        read = self._data.read1 if self.compressed else self._data.read
+        parts: list[bytes] = []
+        left = size
+        try:
+            while left > 0 and (data := self._guard(partial(read, left))):
+                parts.append(data)
+                left -= len(data)
+        except InputError as error:
+            if not parts:
+                raise
+            self._failure = error
+        return b"".join(parts)
 
     def peek(self) -> bytes:
         """Return the first HEAD_BYTES bytes (all, where there are fewer) without taking them; call before `read`."""
         if not self._head:
-            self._head = self._guard(lambda: _read_up_to(self._data, HEAD_BYTES))
+            self._head = self._take(HEAD_BYTES)
         return self._head
+
+    @property
+    def compressed(self) -> bool:
+        """Whether what is stored are not the bytes that `read` returns."""
+        return self._compression is not None
+
+    def jump(self, offset: int) -> None:
+        """Go on reading at byte `offset`; only of what is stored as it is, and not of stdin."""
+        assert not self.compressed, "bytes of compressed data cannot be addressed"
+        self._guard(lambda: self._raw.seek(offset))
+        self._head = b""
+        self._source = self._data = _Source(self._raw, b"")
 
     def fraction(self) -> float | None:
         """How much of the stored bytes has been taken, or None when their number is not known."""
@@ -133,7 +166,7 @@ class Stream:
         if b"\0" in head and control >= 16 and control * 20 > len(head):
             raise InputError(f"{self.name}: is no text: {control:,} of its first {len(head):,} bytes are control bytes")
 
-    def _guard(self, read: Callable[[], bytes]) -> bytes:
+    def _guard(self, read: Callable[[], T]) -> T:
         try:
             return read()
         except EOFError as error:

@@ -122,6 +122,19 @@ def test_a_document_pools_its_pairs_wherever_they_stand(scored: tuple[Path, Scor
         assert value == pytest.approx(1 / (1 + math.exp(-sum(own) / len(own) ** exponent)), abs=1e-4)
 
 
+def test_a_document_of_repeated_pairs_alone_has_no_score(tmp_path: Path) -> None:
+    source = tmp_path / "in.tsv"
+    pairs_by_document = [("a", 1), ("a", 2), ("b", 1), ("b", 2), ("c", 2), ("c", 3), ("z", 3)]
+    lines = [
+        f"The train number {n} is late.\tDer Zug Nummer {n} ist zu spät.\t{name}\n" for name, n in pairs_by_document
+    ]
+    source.write_text("source\ttarget\tdocument_id\n" + "".join(lines))
+    score_files([str(source)], str(tmp_path / "out.parquet"), options())
+    table = pq.read_table(tmp_path / "out.parquet")
+    known = [value is not None for value in table["ai_probability_document"].to_pylist()]
+    assert known == [name in ("a", "c") for name, _ in pairs_by_document]
+
+
 @pytest.mark.parametrize(("workers", "chunk_rows"), [(1, 64), (1, 699), (2, 100), (2, 8192)])
 def test_workers_and_chunks_change_no_byte(
     tmp_path: Path, rows: list[Pair], scored: tuple[Path, ScoreResult], workers: int, chunk_rows: int

@@ -68,9 +68,10 @@ def test_pieces_by_hand() -> None:
     one = made(2**30)  # 256 GiB of text
     assert one.ranges == 2**38 / 2**24
     assert one.key_buckets == 4096
-    assert one.units == 2**14
+    assert one.unit_rows == 2**28 // 600
+    assert one.units == math.ceil(2**30 / one.unit_rows)
     assert one.shards == math.ceil(2**30 * 300 / 2**28)
-    assert one.sort_buckets == one.shards + math.ceil(2**30 * 600 / 2**26) - 1
+    assert one.sort_buckets == one.shards + math.ceil(2**30 * 600 / 2**28) - 1
     assert made(1).key_buckets == made(1).ranges == made(1).units == 1
 
 
@@ -143,7 +144,7 @@ def test_the_constants_are_those_of_the_pipelines() -> None:
     assert job["duplicates"].SUM_BLOCK.itemsize == model.SUM_BYTES
     assert job["documents"].PROBABILITY_BLOCK.itemsize == model.ANSWER_BYTES
     assert (ordering.SAMPLE_FROM, 1 / (ordering.SAMPLE_MASK + 1)) == (model.SAMPLE_FROM, model.SAMPLE_SHARE)
-    assert 1 / job["ranking"]._SLICE == model.MEMORY_SHARE
+    assert 1 / job["units"].HELD == model.MEMORY_SHARE
 
 
 def test_the_figures_that_are_kept_are_read() -> None:

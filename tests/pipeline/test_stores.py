@@ -1,0 +1,70 @@
+"""Jobs that read from and write to an object store: S3 by a server on loopback; gs:// and hdfs:// were not run."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+from moto.server import ThreadedMotoServer
+
+from bisift.filter.ranking import RankOptions, rank_files
+from bisift.filter.scoring import score_files
+from bisift.pipelines import rankjob, scorejob
+from tests.corpus import pairs
+from tests.pipeline.jobs import FNAPI, job_options, manifest, score_options, shard_digests, write_tsv
+
+
+@pytest.fixture
+def store(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Any, str]]:
+    """A client of a bucket on loopback, and the query that finds it."""
+    for name, value in (("ACCESS_KEY_ID", "test"), ("SECRET_ACCESS_KEY", "test"), ("EC2_METADATA_DISABLED", "true")):
+        monkeypatch.setenv(f"AWS_{name}", value)
+    for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    client = boto3.client("s3", endpoint_url=f"http://{host}:{port}", region_name="us-east-1")
+    client.create_bucket(Bucket="corpus")
+    yield client, f"?endpoint_override={host}%3A{port}&scheme=http&region=us-east-1"
+    server.stop()
+
+
+def test_a_job_from_store_to_store(tmp_path: Path, store: tuple[Any, str]) -> None:
+    client, query = store
+    source = write_tsv(tmp_path / "in.tsv", list(pairs(200)))
+    with open(source, "ab") as file:
+        file.write(b"bad row\n")
+    client.put_object(Bucket="corpus", Key="in.tsv", Body=source.read_bytes())
+    uri = f"s3://corpus/in.tsv{query}"
+    score_files([uri], str(tmp_path / "one.parquet"), score_options())
+    rank_files([str(tmp_path / "one.parquet")], str(tmp_path / "ranked"), RankOptions(order="random", shards=3))
+
+    scored = f"s3://corpus/scored/{query}"
+    result = scorejob.score([uri], scored, job_options(range_bytes=9_000), FNAPI)
+    assert (result.rows["in"], result.rejects_by_reason) == (201, {"too_few_columns": 1})
+    assert scorejob.score([uri], scored, job_options(range_bytes=9_000), FNAPI).already_done
+    keys = {entry["Key"]: entry["Size"] for entry in client.list_objects_v2(Bucket="corpus")["Contents"]}
+    assert {"scored/manifest.json", "scored/rejects.jsonl"} <= set(keys)
+    assert not [key for key in keys if ".score-state" in key]
+    rejects = client.get_object(Bucket="corpus", Key="scored/rejects.jsonl")["Body"].read()
+    assert rejects == (tmp_path / "one.parquet.rejects.jsonl").read_bytes()
+
+    for shards in (5, 3):  # the second replaces the first
+        options = RankOptions(order="random", shards=shards)
+        ranked = rankjob.rank([scored], f"s3://corpus/ranked/{query}", options, FNAPI)
+    found = {
+        shard["file"]: client.get_object(Bucket="corpus", Key=f"ranked/{shard['file']}")["Body"].read()
+        for shard in ranked.shards
+    }
+    assert {name: hashlib.sha256(data).hexdigest() for name, data in found.items()} == shard_digests(
+        tmp_path / "ranked"
+    )
+    assert ranked.rows == manifest(tmp_path / "ranked")["rows"]
+    listed = client.list_objects_v2(Bucket="corpus", Prefix="ranked/")["Contents"]
+    assert len([entry for entry in listed if not entry["Key"].endswith("/")]) == 4
+    assert "?" not in result.output + ranked.output
