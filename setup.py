@@ -21,6 +21,8 @@ def packages() -> list[str]:
 
 BEAM = ["apache-beam>=2.77,<3"]
 TRAIN = ["torch>=2.6", "sacrebleu>=2.4", "sentencepiece>=0.2.0", "onnx>=1.17"]
+CTRANSLATE2 = ["ctranslate2>=4.5"]
+TENSORBOARD = ["tensorboard>=2.17"]
 
 setup(
     name="bisift",
@@ -37,6 +39,7 @@ setup(
         "bisift.filter": ["*.yaml"],
         "bisift.filter.report": ["*.css", "*.js"],
         "bisift.models": ["weights/*"],
+        "bisift.trainer": ["recipes/*.yaml"],
     },
     install_requires=[
         "click>=8.1",
@@ -55,9 +58,13 @@ setup(
     extras_require={
         "beam": BEAM,
         "train": TRAIN,
+        "ctranslate2": TRAIN + CTRANSLATE2,
+        "tensorboard": TRAIN + TENSORBOARD,
         "gcp": ["apache-beam[gcp]>=2.77,<3"],
         "all": BEAM + TRAIN,
         "dev": [
+            *CTRANSLATE2,
+            *TENSORBOARD,
             "pytest>=8.2",
             "pytest-timeout>=2.3",
             "hypothesis>=6.100",
@@ -80,6 +87,7 @@ setup(
     entry_points={
         "console_scripts": [
             "filter-cli = bisift.filter.cli:main",
+            "trainer-cli = bisift.trainer.cli:main",
         ]
     },
     classifiers=[

@@ -22,6 +22,7 @@ from bench.scoring import full, large, rules, workers
 from bench.sizes import sizes
 from bench.startup import startup
 from bench.streaming import stream
+from bench.training import training
 from bench.workspace import Workspace
 
 BENCHMARKS: dict[str, Callable[[Workspace], list[Figure]]] = {
@@ -37,6 +38,7 @@ BENCHMARKS: dict[str, Callable[[Workspace], list[Figure]]] = {
     "report": report,
     "pipelines": pipelines,
     "sizes": sizes,
+    "trainer": training,
     "large": large,
     "growth": growth,
     "simulation": simulation,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import re
 import types
 import typing
 from collections.abc import Iterable, Mapping
@@ -15,6 +16,7 @@ import yaml
 from bisift.errors import ConfigError
 
 T = TypeVar("T")
+_SCIENTIFIC = re.compile(r"[+-]?\d+(\.\d*)?[eE][+-]?\d+")
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
@@ -74,6 +76,8 @@ def _typed(value: Any, hint: Any, where: str) -> Any:
     for option in options:
         if option is float and isinstance(value, int | float) and not isinstance(value, bool):
             return float(value)
+        if option is float and isinstance(value, str) and _SCIENTIFIC.fullmatch(value):
+            return float(value)  # YAML 1.1 reads 1e-3 as text
         if option in (int, str, bool) and type(value) is option:
             return value
         if option not in (int, float, str, bool, type(None)):

@@ -89,6 +89,13 @@ HARDRULES = Peer(
     "their models have to be downloaded",
 )
 
+JOEYNMT = Peer(
+    name="joeynmt",
+    version="2.3.0",
+    requirements=("joeynmt==2.3.0", "sentencepiece==0.2.0", "importlib_metadata", "torch==2.13.0", "setuptools<81"),
+    note="Transformer of the same shape, one thread, fp32",
+)
+
 
 def run_opusfilter(folder: Path, source: Path, target: Path) -> Run:
     """Filter two Moses files with ten filters."""

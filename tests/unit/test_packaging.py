@@ -75,7 +75,9 @@ def test_metadata_names_version_licence_and_command(wheel: zipfile.ZipFile) -> N
     assert not any(name in line for line in base for name in ("torch", "apache-beam", "Django"))
     assert re.search(r"^License(-Expression)?: Apache-2\.0$", metadata, re.MULTILINE)
     assert f"{info}/licenses/LICENSE" in wheel.namelist()
-    assert "filter-cli = bisift.filter.cli:main" in wheel.read(f"{info}/entry_points.txt").decode()
+    commands = wheel.read(f"{info}/entry_points.txt").decode()
+    assert "filter-cli = bisift.filter.cli:main" in commands
+    assert "trainer-cli = bisift.trainer.cli:main" in commands
 
 
 def test_sdist_holds_no_link(dist: Path) -> None:

@@ -1,0 +1,209 @@
+"""The configuration of a run: YAML, then `key=value` on the command line; every key is checked before anything runs."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import yaml
+
+from bisift.config import build, load_yaml
+from bisift.errors import ConfigError
+from bisift.manifest import value_digest
+from bisift.trainer.curricula import Order, Shuffled, build_order, checked, describe
+from bisift.trainer.losses import LossConfig
+from bisift.trainer.marks import Tags, Weights
+from bisift.trainer.model import ModelConfig
+from bisift.trainer.optimizer import OptimizerConfig
+from bisift.trainer.precision import PRECISIONS
+from bisift.trainer.vocabulary import VocabularyConfig
+
+_FREE = (
+    "cache",
+    "compile",
+    "data",
+    "device",
+    "keep",
+    "log_every",
+    "output",
+    "precision",
+    "save_every",
+    "sharding",
+    "tensorboard",
+    "threads",
+    "updates",
+    "workers",
+)
+"""What a resumed run may change, since it changes nothing about the updates that are done."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ValidationConfig:
+    """Segments to translate after every `every` updates, one a line, and their references.
+
+    Training stops after `patience` validations without a better BLEU (0: never). `limit` takes the first segments only.
+    """
+
+    source: str
+    reference: str
+    every: int = 1_000
+    beam: int = 1
+    patience: int = 0
+    limit: int | None = None
+
+    def check(self) -> None:
+        """Raise ConfigError where a value cannot be."""
+        if self.every < 1 or self.beam < 1 or self.patience < 0 or (self.limit is not None and self.limit < 1):
+            raise ConfigError("validation: every, beam and limit must be at least 1, patience at least 0")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrainConfig:
+    """All that a run is: `data` is a ranked folder (with `follow`: a stream's folder with current.json).
+
+    `batch_tokens` are target tokens an update over all ranks, in `micro_batches` parts; `pool` is in batches. `threads`
+    are torch's (None: its default). `sharding`: `ddp` or `fsdp`, for several ranks.
+    """
+
+    data: str
+    output: str
+    follow: bool = False
+    cache: str | None = None
+    init_from: str | None = None
+    keep_human: bool = False
+    curriculum: Order = field(default_factory=Shuffled)
+    tags: Tags | None = None
+    weights: Weights | None = None
+    vocabulary: VocabularyConfig = field(default_factory=VocabularyConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    validation: ValidationConfig | None = None
+    batch_tokens: int = 4_096
+    micro_batches: int = 1
+    pool: int = 100
+    max_length: int = 256
+    updates: int = 10_000
+    seed: int = 1
+    save_every: int = 1_000
+    keep: int = 5
+    log_every: int = 50
+    tensorboard: bool = False
+    workers: int = 0
+    device: str = "auto"
+    precision: str = "auto"
+    compile: bool | None = None
+    threads: int | None = None
+    sharding: str = "ddp"
+
+    def check(self) -> None:
+        """Raise ConfigError where a value cannot be."""
+        positive = ("batch_tokens", "micro_batches", "pool", "updates", "save_every", "keep", "log_every")
+        for name in positive:
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} {getattr(self, name)}: at least 1")
+        if self.max_length < 2 or self.workers < 0 or not 0 <= self.seed < 1 << 63:
+            raise ConfigError("max_length must be at least 2, workers at least 0, seed from 0 to 2^63 - 1")
+        if self.batch_tokens // self.micro_batches < self.max_length:
+            raise ConfigError(
+                f"a micro-batch of {self.batch_tokens // self.micro_batches} tokens cannot hold a pair of max_length "
+                f"{self.max_length}: raise batch_tokens, or lower max_length or micro_batches"
+            )
+        if self.threads is not None and self.threads < 1:
+            raise ConfigError(f"threads {self.threads}: at least 1")
+        if self.sharding not in ("ddp", "fsdp"):
+            raise ConfigError(f"sharding {self.sharding!r}: ddp or fsdp")
+        if self.precision not in PRECISIONS:
+            raise ConfigError(f"precision {self.precision!r}: one of {', '.join(PRECISIONS)}")
+        if self.sharding == "fsdp" and self.optimizer.ema:
+            raise ConfigError("optimizer.ema needs sharding=ddp; average checkpoints instead (trainer-cli average)")
+
+    def to_json(self) -> dict[str, Any]:
+        """The configuration as plain values, as it can be loaded again."""
+        found: dict[str, Any] = {}
+        for entry in dataclasses.fields(self):
+            value = getattr(self, entry.name)
+            if isinstance(value, Order):
+                value = describe(value)
+            elif dataclasses.is_dataclass(value) and not isinstance(value, type):
+                value = dataclasses.asdict(value)
+            found[entry.name] = value
+        return found
+
+    @property
+    def identity(self) -> str:
+        """A digest of what decides every update; a run resumes only under the same one."""
+        known = self.to_json()
+        if known["validation"] is not None and not self.validation_stops:
+            known["validation"] = None
+        return value_digest({key: value for key, value in known.items() if key not in _FREE})
+
+    @property
+    def validation_stops(self) -> bool:
+        """Whether validation may end the run."""
+        return self.validation is not None and self.validation.patience > 0
+
+
+_PARTS: dict[str, type[Any]] = {
+    "tags": Tags,
+    "weights": Weights,
+    "vocabulary": VocabularyConfig,
+    "model": ModelConfig,
+    "loss": LossConfig,
+    "optimizer": OptimizerConfig,
+    "validation": ValidationConfig,
+}
+
+
+def load_config(path: str, overrides: Sequence[str] = ()) -> TrainConfig:
+    """Read a YAML file and apply overrides such as `optimizer.learning_rate=5e-4`.
+
+    Raises:
+        ConfigError: the file cannot be read, a key is unknown, or a value is wrong.
+    """
+    values = load_yaml(path)
+    for override in overrides:
+        name, equals, text = override.partition("=")
+        if not (name and equals):
+            raise ConfigError(f"{override!r}: expected KEY=VALUE, such as batch_tokens=8192")
+        try:
+            value = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise ConfigError(f"{override!r}: not a YAML value: {' '.join(str(error).split())}") from error
+        _set(values, name.split("."), value, override)
+    return from_values(values, path)
+
+
+def from_values(values: Mapping[str, Any], where: str) -> TrainConfig:
+    """Make a configuration from plain values.
+
+    Raises:
+        ConfigError: a key is unknown, or a value is wrong.
+    """
+    made = dict(values)
+    for name, kind in _PARTS.items():
+        if made.get(name) is None:
+            if name in made and name not in ("tags", "weights", "validation"):
+                del made[name]
+            continue
+        if not isinstance(made[name], dict):
+            raise ConfigError(f"{where}: {name}: expected a mapping, got {made[name]!r}")
+        made[name] = checked(build(kind, made[name], f"{where}: {name}"))
+    if made.get("curriculum") is not None:
+        made["curriculum"] = build_order(made["curriculum"], f"{where}: curriculum")
+    else:
+        made.pop("curriculum", None)
+    return checked(build(TrainConfig, made, where))
+
+
+def _set(values: dict[str, Any], names: list[str], value: Any, override: str) -> None:
+    for name in names[:-1]:
+        inner = values.setdefault(name, {})
+        if inner is None:
+            inner = values[name] = {}
+        if not isinstance(inner, dict):
+            raise ConfigError(f"{override!r}: {name} is no mapping")
+        values = inner
+    values[names[-1]] = value
