@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+import os
 import re
 from typing import IO, Any, cast
 
@@ -33,7 +34,9 @@ def redact(uri: str) -> str:
 
 
 def join(folder: str, name: str) -> str:
-    """Return the URI of a file in a folder; a query stays at the end."""
+    """Return the path or URI of a file in a folder; the query of a URI stays at its end."""
+    if not is_remote(folder):
+        return os.path.join(folder, name)
     base, mark, query = folder.partition("?")
     return f"{base.rstrip('/')}/{name}{mark}{query}"
 

@@ -15,6 +15,7 @@ import apache_beam as beam
 import numpy as np
 import pyarrow as pa
 
+from bisift import remote
 from bisift.filter.manifests import RowCounts, SourceFacts
 from bisift.filter.mixing import count_groups, group_codes, share_table
 from bisift.filter.ordering import F64, SAMPLE_FROM, cuts_of, key_columns, sampled, shard_of, sort_indices
@@ -199,7 +200,7 @@ class _WriteShard(OverUnits):
         options, schema = self._job.options, ranked_schema(self._job.schema)
         name = shard_name(int(element[0]), options.shards)
         bounds: list[float | int] = []
-        with storage.created(storage.join(self._job.output, name)) as path:
+        with storage.created(remote.join(self._job.output, name)) as path:
             file = RowGroups(path, schema)
             for bucket in sorted(buckets):
                 table = pa.concat_tables([to_table(block) for block in buckets.pop(bucket)])
@@ -227,6 +228,6 @@ class _Publish:
         facts = written[0][0]
         shards = sorted((shard for _, shard in written), key=lambda shard: str(shard["file"]))
         manifest = ranked_manifest(self._source, facts.counts, self._job.options, shards)
-        with storage.created(storage.join(self._job.output, MANIFEST_NAME)) as path:
+        with storage.created(remote.join(self._job.output, MANIFEST_NAME)) as path:
             write_json(path, manifest)
         yield manifest["rows"]

@@ -71,7 +71,7 @@ def rank(inputs: Sequence[str], output: str, options: RankOptions, beam_options:
             return RankJobResult(
                 storage.shown(folder), options.order, {}, [], source.warnings, {}, watch.seconds, dry_run=True
             )
-        with storage.fetched(storage.join(folder, MANIFEST_NAME)) as path:
+        with storage.fetched(remote.join(folder, MANIFEST_NAME)) as path:
             manifest = read_json(path)
     found = metrics.collected(result)
     return RankJobResult(
@@ -90,7 +90,7 @@ def _claimed(output: str, source: Scored) -> Iterator[tuple[str, str | None]]:
     """Yield the output folder, emptied of an earlier ranking, and a folder for what is shuffled where it is local."""
     if remote.is_remote(output):
         folder = output.rstrip("/")
-        path = storage.join(folder, MANIFEST_NAME)
+        path = remote.join(folder, MANIFEST_NAME)
         if storage.exists(path):
             with storage.fetched(path) as local:
                 kind = read_json(local).get("kind")
@@ -107,10 +107,10 @@ def _claimed(output: str, source: Scored) -> Iterator[tuple[str, str | None]]:
 
 
 def _clear(folder: str) -> None:
-    storage.remove(storage.join(folder, MANIFEST_NAME))
+    storage.remove(remote.join(folder, MANIFEST_NAME))
     for name in storage.names(folder):
         if _SHARD.fullmatch(name):
-            storage.remove(storage.join(folder, name))
+            storage.remove(remote.join(folder, name))
 
 
 def _steps(job: RankJob, source: Scored, pieces: int) -> Callable[[], RankStep]:

@@ -8,10 +8,11 @@ from typing import Any
 
 import click
 
+from bisift import remote
 from bisift.filter.cli.ordering import check, ordering
 from bisift.filter.ranking import RankOptions
 from bisift.outcome import REJECTED, on_interruption
-from bisift.pipelines import rank, score, storage
+from bisift.pipelines import rank, score
 from bisift.pipelines.options import Job, beam_options, job_options
 from bisift.pipelines.rankjob import rank as rank_job
 from bisift.pipelines.scorejob import score as score_job
@@ -37,13 +38,13 @@ def run(inputs: tuple[str, ...], output: str, as_json: bool, **settings: Any) ->
     job = score.job_settings(settings)
     ranking = RankOptions(**settings)
     ranking.check()
-    folder = storage.join(output, SCORED)
+    folder = remote.join(output, SCORED)
     scored = score_job(inputs, folder, job, options)
     if not as_json:
         score.report(scored, as_json=False)
     if scored.dry_run:
         return
-    ranked = rank_job([folder], storage.join(output, RANKED), ranking, options)
+    ranked = rank_job([folder], remote.join(output, RANKED), ranking, options)
     if as_json:
         click.echo(json.dumps({SCORED: dataclasses.asdict(scored), RANKED: dataclasses.asdict(ranked)}))
     else:

@@ -98,7 +98,7 @@ def score(inputs: Sequence[str], output: str, options: JobOptions, beam_options:
         result = runners.run(build, beam_options, _steps(job, origins))
         if result is None:
             return JobResult(storage.shown(output), {}, {}, {}, watch.seconds, False, dry_run=True)
-        with storage.fetched(storage.join(output, MANIFEST_NAME)) as path:
+        with storage.fetched(remote.join(output, MANIFEST_NAME)) as path:
             manifest = read_json(path)
     counts, rejects = manifest["rows"], manifest["rejects_by_reason"]
     return JobResult(storage.shown(output), counts, rejects, metrics.collected(result), watch.seconds, False)

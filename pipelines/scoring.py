@@ -16,6 +16,7 @@ import apache_beam as beam
 import pyarrow as pa
 from apache_beam.utils.shared import Shared
 
+from bisift import remote
 from bisift.contract import PAIR, SCORED, with_provenance
 from bisift.errors import BisiftError, InputError
 from bisift.filter.inference import DEFAULT_PRIOR
@@ -74,7 +75,7 @@ class ScoreJob:
 
     def part(self, name: str) -> str:
         """Path of the scored part of a range."""
-        return storage.join(self.state, f"part-{name}.arrow")
+        return remote.join(self.state, f"part-{name}.arrow")
 
 
 class Piece(NamedTuple):

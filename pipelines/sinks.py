@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from bisift import remote
 from bisift.contract import SCORED
 from bisift.filter.finishing import Repeats, finish
 from bisift.filter.parts import read_header, read_part
@@ -56,7 +57,7 @@ class Finish(beam.DoFn):
             metrics.count_all("dropped", summary["reasons"])
             metrics.count("kept", part.num_rows - sum(summary["reasons"].values()))
         if header.rejects:
-            summary["lines"] = storage.join(self._job.state, f"rejects-{name}.jsonl")
+            summary["lines"] = remote.join(self._job.state, f"rejects-{name}.jsonl")
             with storage.created(summary["lines"]) as path, open(path, "w", encoding="utf-8") as file:
                 file.writelines(map(reject_line, header.rejects))
         yield summary
@@ -77,7 +78,7 @@ def write_part_file(folder: str, name: str, table: pa.Table, schema: pa.Schema) 
     """
     extras = [table.schema.field(extra) for extra in table.column_names if extra not in schema.names]
     full = pa.schema([*schema, *extras], metadata=schema.metadata)
-    with storage.created(storage.join(folder, name)) as path:
+    with storage.created(remote.join(folder, name)) as path:
         file = RowGroups(path, full)
         file.write(table.select(full.names).cast(full))
         file.close()
@@ -109,12 +110,12 @@ class Publish:
         self._write_rejects([one["lines"] for one in summaries if "lines" in one])
         run = {"range_bytes": self._job.range_bytes, "chunk_rows": self._job.read.chunk_rows}
         manifest = scored_manifest(self._identity, self._origins, tally, shards, prior=self._job.prior, run=run)
-        with storage.created(storage.join(output, MANIFEST_NAME)) as path:
+        with storage.created(remote.join(output, MANIFEST_NAME)) as path:
             write_json(path, manifest)
         return [manifest["rows"]]
 
     def _write_rejects(self, files: Sequence[str]) -> None:
-        target = storage.join(self._job.output, REJECTS)
+        target = remote.join(self._job.output, REJECTS)
         if not files:
             storage.remove(target)
             return

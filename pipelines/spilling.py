@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import pyarrow as pa
 
+from bisift import remote
 from bisift.pipelines import storage
 
 
@@ -31,7 +32,7 @@ def spilled(blocks: Iterable[tuple[str, bytes]], folder: str | None, name: str) 
     if folder is None:
         yield from blocks
         return
-    path = storage.join(folder, name)
+    path = remote.join(folder, name)
     places: list[tuple[str, Block]] = []
     with storage.failing(path), storage.created(path) as local, open(local, "wb") as file:
         for key, block in blocks:

@@ -24,7 +24,7 @@ _RUN = "run.json"
 
 def state_folder(output: str) -> str:
     """Return the folder where a job keeps what is done."""
-    return storage.join(output, STATE)
+    return remote.join(output, STATE)
 
 
 def finished(output: str, identity: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -33,7 +33,7 @@ def finished(output: str, identity: Mapping[str, Any]) -> dict[str, Any] | None:
     Raises:
         ConfigError: another job made it, or something else lies there.
     """
-    path = storage.join(output, MANIFEST_NAME)
+    path = remote.join(output, MANIFEST_NAME)
     if not storage.exists(path):
         return None
     with storage.fetched(path) as local:
@@ -66,7 +66,7 @@ def claimed(output: str, identity: Mapping[str, Any], *, restart: bool, keep: bo
                     f"{storage.shown(output)}: another job is writing there; wait for it or stop it"
                 ) from error
         wanted = json.loads(json.dumps(identity))
-        run = storage.join(folder, _RUN)
+        run = remote.join(folder, _RUN)
         known = None
         if storage.exists(run):
             with storage.fetched(run) as local:
@@ -91,17 +91,17 @@ def claimed(output: str, identity: Mapping[str, Any], *, restart: bool, keep: bo
 def _clear(output: str, folder: str, *, parts: bool) -> None:
     """Remove what an earlier job published, and its parts."""
     for name in storage.names(output):
-        path = storage.join(output, name)
+        path = remote.join(output, name)
         if name.startswith("part-") and name.endswith(".parquet"):
             if not _ours(path):
                 raise ConfigError(
                     f"{storage.shown(path)}: not written by bisift and would be replaced; name another folder"
                 )
             storage.remove(path)
-    storage.remove(storage.join(output, MANIFEST_NAME))
+    storage.remove(remote.join(output, MANIFEST_NAME))
     for name in storage.names(folder) if parts else ():
         if name != "lock":
-            storage.remove(storage.join(folder, name))
+            storage.remove(remote.join(folder, name))
 
 
 def _ours(path: str) -> bool:

@@ -18,11 +18,6 @@ from bisift.errors import BisiftError
 from bisift.manifest import atomic_path
 
 
-def join(folder: str, name: str) -> str:
-    """Return the path of a file in a folder."""
-    return remote.join(folder, name) if remote.is_remote(folder) else f"{folder.rstrip('/')}/{name}"
-
-
 def shown(path: str) -> str:
     """Return a path as people may read it: of a URI, without credentials and query."""
     return remote.redact(path) if remote.is_remote(path) else path

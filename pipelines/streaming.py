@@ -122,7 +122,7 @@ def stream_job(output: str, options: StreamOptions) -> StreamJob:
         digests={kind: model.digest for kind, model in found.items()},
         read=options.score.read,
         output=output,
-        state=storage.join(output, STATE),
+        state=remote.join(output, STATE),
         range_bytes=options.range_bytes,
         live=True,
     )
@@ -251,9 +251,9 @@ def claimed(job: StreamJob) -> Iterator[None]:
         ledger.refresh()
         for name in storage.names(job.score.state):
             if name.removeprefix("part-").removesuffix(".arrow") in ledger.parts:
-                storage.remove(storage.join(job.score.state, name))
+                storage.remove(remote.join(job.score.state, name))
         for name in storage.folders(job.score.state):
-            storage.remove_folder(storage.join(job.score.state, name))
+            storage.remove_folder(remote.join(job.score.state, name))
         if ledger.windows:
             write_current(output)
         yield

@@ -66,7 +66,7 @@ class Ledger:
             BisiftError: the folder cannot be listed or read.
         """
         for name in storage.folders(self._output):
-            path = storage.join(storage.join(self._output, name), MANIFEST_NAME)
+            path = remote.join(remote.join(self._output, name), MANIFEST_NAME)
             if not name.startswith(PREFIX) or name in self.windows or not storage.exists(path):
                 continue
             with storage.fetched(path) as local:
@@ -135,7 +135,7 @@ class Publish(beam.DoFn):
                 "parts": [fact.name for fact in parts],
             }
             write_json(ranked / MANIFEST_NAME, manifest)
-            _move(ranked, storage.join(self._job.score.output, name))
+            _move(ranked, remote.join(self._job.score.output, name))
         metrics.count("windows")
         metrics.count("published", manifest["rows"]["kept"])
         metrics.count_all("dropped", manifest["rows"]["by_reason"])
@@ -186,7 +186,7 @@ def write_current(output: str) -> None:
     """
     ledger = Ledger(output)
     ledger.refresh()
-    path = storage.join(output, CURRENT_NAME)
+    path = remote.join(output, CURRENT_NAME)
     listed: list[str] = []
     if storage.exists(path):
         with storage.fetched(path) as local:
@@ -225,5 +225,5 @@ def _move(ranked: Path, target: str) -> None:
         return
     names = sorted((path.name for path in ranked.iterdir()), key=lambda name: name == MANIFEST_NAME)
     for name in names:
-        with storage.created(storage.join(target, name)) as local:
+        with storage.created(remote.join(target, name)) as local:
             shutil.copyfile(ranked / name, local)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import bisect
 import itertools
 import json
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,21 +18,10 @@ import pyarrow.parquet as pq
 from bisift import remote
 from bisift.contract import CONTRACT_VERSION, RANKED, provenance
 from bisift.errors import ContractError, InputError
-from bisift.manifest import MANIFEST_NAME, file_digest, value_digest
+from bisift.manifest import CURRENT_NAME, MANIFEST_NAME, file_digest, value_digest
 
 I64 = npt.NDArray[np.int64]
 _GOLDEN = (5**0.5 - 1) / 2
-
-CURRENT_NAME = "current.json"
-"""What a stream keeps up to date: an object whose `windows` are the published folders, oldest first."""
-
-
-def inside(folder: str, name: str) -> str:
-    """Return the path or URI of a file in a folder; the query of a URI stays at its end."""
-    if not remote.is_remote(folder):
-        return os.path.join(folder, name)
-    base, mark, query = folder.partition("?")
-    return f"{base.rstrip('/')}/{name}{mark}{query}"
 
 
 def read_object(path: str) -> dict[str, Any]:
@@ -69,10 +57,10 @@ def windows(folder: str) -> list[str]:
         InputError: there is no current.json yet, or it cannot be read.
         ContractError: it lists no windows.
     """
-    names = read_object(inside(folder, CURRENT_NAME)).get("windows")
+    names = read_object(remote.join(folder, CURRENT_NAME)).get("windows")
     if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
         raise ContractError(f"{remote.redact(folder)}: {CURRENT_NAME} lists no windows: was it written by a stream?")
-    return [inside(folder, name) for name in names]
+    return [remote.join(folder, name) for name in names]
 
 
 @dataclass(frozen=True)
@@ -165,10 +153,10 @@ class Ranking:
         orders = []
         first = 0
         for folder in folders:
-            manifest = read_object(inside(folder, MANIFEST_NAME))
+            manifest = read_object(remote.join(folder, MANIFEST_NAME))
             rank = 0
             for entry in _entries(manifest, folder):
-                path = inside(folder, entry["file"])
+                path = remote.join(folder, entry["file"])
                 shards.append(Shard(path, entry["rows"], entry["sha256"], first, rank))
                 first += entry["rows"]
                 rank += entry["rows"]
@@ -223,7 +211,7 @@ class Ranking:
 
 
 def _entries(manifest: Mapping[str, Any], folder: str) -> list[dict[str, Any]]:
-    place = inside(remote.redact(folder), MANIFEST_NAME)
+    place = remote.join(remote.redact(folder), MANIFEST_NAME)
     if manifest.get("kind") != "ranked":
         raise ContractError(f"{place}: is of kind {manifest.get('kind')!r}: run filter-cli rank first")
     version = manifest.get("contract")

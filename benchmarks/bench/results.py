@@ -21,8 +21,10 @@ DOCS = ROOT / "docs" / "benchmarks.md"
 BEGIN, END = "<!-- figures: written by `python benchmarks/run.py --docs` -->", "<!-- end of figures -->"
 
 _FLAGS = ("avx2", "avx512f", "avx512_bf16", "avx512_vnni", "amx_tile", "amx_bf16", "amx_int8", "neon", "sve")
-_PACKAGES = ("bisift", "numpy", "pyarrow", "onnxruntime", "xxhash", "rapidfuzz", "fasttext-predict", "lxml", "polib")
-_PACKAGES += ("torch", "sentencepiece", "sacrebleu")
+_PACKAGES = (
+    *("bisift", "numpy", "pyarrow", "onnxruntime", "xxhash", "rapidfuzz", "fasttext-predict", "lxml", "polib"),
+    *("torch", "sentencepiece", "sacrebleu"),
+)
 _COMPARISONS = {"at_least": "≥", "at_most": "≤", "under": "<"}
 
 

@@ -96,7 +96,6 @@ def training(space: Workspace) -> list[Figure]:
     pairs = _pairs(space)
     _rank(space, pairs)
     python = JOEYNMT.bin() / "python"
-    peer_rate, peer_runs = 0.0, {}
     ours = {precision: _ours(space, precision) for precision in ("fp32", "bf16")}
     checkpoint = space.folder / "fp32" / "checkpoints" / f"update-{LONG:08d}.pt"
     space.script(CONVERT, checkpoint, space.folder)
@@ -160,7 +159,16 @@ def _ours(space: Workspace, precision: str) -> tuple[float, Run]:
             "log_every=1",
             "save_every=100",
         )
-        command = [sys.executable, "-m", "bisift.trainer", "train", config, *places, *settings, "device=cpu"]
+        command: list[str | Path] = [
+            sys.executable,
+            "-m",
+            "bisift.trainer",
+            "train",
+            config,
+            *places,
+            *settings,
+            "device=cpu",
+        ]
         return run([*command, "--restart"], env=ONE_THREAD)
 
     train(1)  # encodes the text once, as JoeyNMT does while it loads
@@ -265,8 +273,8 @@ def _decoding(space: Workspace, checkpoint: Path, python: Path, pairs: list[tupl
         for count in counts:
             source = space.folder / f"source-{count}"
             source.write_text("".join(f"{pair[0]}\n" for pair in pairs[:count]), encoding="utf-8")
-            ours = [sys.executable, "-c", TRANSLATE, checkpoint, source]
-            theirs = ["sh", "-c", f"exec {python} -m joeynmt translate {config} < $0", source]
+            ours: list[str | Path] = [sys.executable, "-c", TRANSLATE, checkpoint, source]
+            theirs: list[str | Path] = ["sh", "-c", f"exec {python} -m joeynmt translate {config} < $0", source]
             runs[name] = run(ours if name == "bisift" else theirs, env=ONE_THREAD)
             cost.append(runs[name].measured.cpu_s)
         outputs[name] = runs[name].stdout.splitlines()[-counts[1] :]

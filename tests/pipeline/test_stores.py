@@ -7,31 +7,21 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import boto3
 import pytest
-from moto.server import ThreadedMotoServer
 
 from bisift.filter.ranking import RankOptions, rank_files
 from bisift.filter.scoring import score_files
 from bisift.pipelines import rankjob, scorejob
 from tests.corpus import pairs
 from tests.pipeline.jobs import FNAPI, job_options, manifest, score_options, shard_digests, write_tsv
+from tests.s3 import loopback_bucket
 
 
 @pytest.fixture
-def store(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Any, str]]:
+def store() -> Iterator[tuple[Any, str]]:
     """A client of a bucket on loopback, and the query that finds it."""
-    for name, value in (("ACCESS_KEY_ID", "test"), ("SECRET_ACCESS_KEY", "test"), ("EC2_METADATA_DISABLED", "true")):
-        monkeypatch.setenv(f"AWS_{name}", value)
-    for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
-        monkeypatch.delenv(name, raising=False)
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    client = boto3.client("s3", endpoint_url=f"http://{host}:{port}", region_name="us-east-1")
-    client.create_bucket(Bucket="corpus")
-    yield client, f"?endpoint_override={host}%3A{port}&scheme=http&region=us-east-1"
-    server.stop()
+    with loopback_bucket() as (client, query):
+        yield client, f"?{query}"
 
 
 def test_a_job_from_store_to_store(tmp_path: Path, store: tuple[Any, str]) -> None:

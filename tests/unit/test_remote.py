@@ -7,34 +7,20 @@ import io
 from collections.abc import Iterator
 from typing import Any
 
-import boto3
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from moto.server import ThreadedMotoServer
 
 from bisift import remote
 from bisift.errors import ConfigError, InputError
 from bisift.filter.readers import ReadOptions, expand, read
+from tests.s3 import BUCKET, loopback_bucket
 
 
 @pytest.fixture(scope="module")
 def bucket() -> Iterator[str]:
     """A bucket on loopback: the query that finds it."""
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in (
-            ("ACCESS_KEY_ID", "test"),
-            ("SECRET_ACCESS_KEY", "test"),
-            ("EC2_METADATA_DISABLED", "true"),
-        ):
-            patch.setenv(f"AWS_{name}", value)
-        for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
-            patch.delenv(name, raising=False)
-        server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-        server.start()
-        host, port = server.get_host_and_port()
-        client = boto3.client("s3", endpoint_url=f"http://{host}:{port}", region_name="us-east-1")
-        client.create_bucket(Bucket="corpus")
+    with loopback_bucket() as (client, query):
         parquet = io.BytesIO()
         pq.write_table(pa.table({"source": ["a", None], "target": ["b", "c"]}), parquet)
         for key, data in {
@@ -45,9 +31,8 @@ def bucket() -> Iterator[str]:
             "in/c.it": b"b\n",
             "parts/p.parquet": parquet.getvalue(),
         }.items():
-            client.put_object(Bucket="corpus", Key=key, Body=data)
-        yield f"endpoint_override={host}%3A{port}&scheme=http&region=us-east-1"
-        server.stop()
+            client.put_object(Bucket=BUCKET, Key=key, Body=data)
+        yield query
 
 
 def counts(*uris: str, **options: Any) -> list[tuple[str, int, int]]:
@@ -107,3 +92,10 @@ def test_other_schemes_are_refused() -> None:
         expand(["https://me:pw@host/x?token=1"], ReadOptions())
     with pytest.raises(ConfigError, match="only in the last part"):
         expand(["s3://corpus/*/x.tsv"], ReadOptions())
+
+
+def test_paths_in_folders() -> None:
+    assert remote.join("a/b", "c") == "a/b/c"
+    assert remote.join("s3://bucket/a/?region=x", "c") == "s3://bucket/a/c?region=x"
+    with pytest.raises(ConfigError, match="only s3://, gs:// and hdfs:// are read"):
+        remote.join("ftp://host/a", "c")

@@ -6,15 +6,14 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-import boto3
 import pyarrow.parquet as pq
 import pytest
-from moto.server import ThreadedMotoServer
 
-from bisift.errors import BisiftError, ContractError, InputError
+from bisift.errors import ContractError, InputError
 from bisift.trainer import shards
-from bisift.trainer.shards import Ranking, inside, windows
+from bisift.trainer.shards import Ranking, windows
 from tests.ranked import clean, write_ranked
+from tests.s3 import BUCKET, loopback_bucket
 
 
 @pytest.fixture
@@ -139,29 +138,13 @@ def test_windows_of_a_stream(tmp_path: Path) -> None:
     assert windows(str(tmp_path)) == [str(tmp_path / "a"), str(tmp_path / "b")]
 
 
-def test_paths_in_folders() -> None:
-    assert inside("a/b", "c") == "a/b/c"
-    assert inside("s3://bucket/a/?region=x", "c") == "s3://bucket/a/c?region=x"
-    with pytest.raises(BisiftError, match="only s3://, gs:// and hdfs:// are read"):
-        inside("ftp://host/a", "c")
-
-
 @pytest.fixture
-def store(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+def store(folder: Path) -> Iterator[str]:
     """The ranking in a bucket on loopback: its URI."""
-    for name, value in (("ACCESS_KEY_ID", "test"), ("SECRET_ACCESS_KEY", "test"), ("EC2_METADATA_DISABLED", "true")):
-        monkeypatch.setenv(f"AWS_{name}", value)
-    for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
-        monkeypatch.delenv(name, raising=False)
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    client = boto3.client("s3", endpoint_url=f"http://{host}:{port}", region_name="us-east-1")
-    client.create_bucket(Bucket="corpus")
-    for path in folder.iterdir():
-        client.put_object(Bucket="corpus", Key=f"ranked/{path.name}", Body=path.read_bytes())
-    yield f"s3://corpus/ranked?endpoint_override={host}%3A{port}&scheme=http&region=us-east-1"
-    server.stop()
+    with loopback_bucket() as (client, query):
+        for path in folder.iterdir():
+            client.put_object(Bucket=BUCKET, Key=f"ranked/{path.name}", Body=path.read_bytes())
+        yield f"s3://{BUCKET}/ranked?{query}"
 
 
 def test_s3(store: str) -> None:
