@@ -57,6 +57,8 @@ def key_blocks(part: pa.Table, name: str, buckets: int, *, models: bool) -> Iter
 
 def by_bucket(kind: str, block_N: Rows, key_N: U64, buckets: int) -> Iterator[tuple[str, bytes]]:
     """Yield (bucket, block) of the rows of a block by their keys' remainders."""
+    if not len(key_N):
+        return
     bucket_N = key_N % np.uint64(buckets)
     order_N = np.argsort(bucket_N, kind="stable")
     found, starts = np.unique(bucket_N[order_N], return_index=True)
