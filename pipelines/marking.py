@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 from bisift.filter.dedup import BATCH_ROWS, DedupOptions, Marks, mark, marked_schema, reasons
 from bisift.filter.manifests import RowCounts, SourceFacts, rewritten
 from bisift.filter.near import F32, NearDuplicates
+from bisift.filter.ordering import identity_words
 from bisift.filter.text import I64
 from bisift.manifest import MANIFEST_NAME, value_digest, write_json
 from bisift.pipelines import metrics, storage
@@ -92,21 +93,20 @@ class _Mark(OverUnits):
         if not len(own):
             return close_id_K, likeness_K
         place = [places(compared.unit)[own]]
-        ids = [kept.column("pair_id").take(pa.array(own))]
+        ids = [identity_words(kept.column("pair_id"))[own]]
         with tempfile.TemporaryDirectory(prefix="bisift-dedup-") as folder, NearDuplicates(Path(folder)) as near:
             for start in range(0, len(own), BATCH_ROWS):
                 batch = kept.take(pa.array(own[start : start + BATCH_ROWS]))
                 near.add(batch.column("source"), batch.column("target"))
             for block in compared.lent:
-                place_R, id_R, shingles = lent_rows(block)
+                lent, shingles = lent_rows(block)
                 near.add_sets(shingles)
-                place.append(place_R)
-                ids.append(id_R)
+                place.append(lent["place"])
+                ids.append(lent["pair_id"])
             close_L, likeness_L = near.find(_dense(np.concatenate(place)), self._options.threshold)
         found = np.flatnonzero(close_L[: len(own)] >= 0)
-        all_ids = pa.chunked_array([chunk for part in ids for chunk in part.chunks], pa.binary(16))
-        for row, pair_id in zip(own[found].tolist(), all_ids.take(pa.array(close_L[found])).to_pylist(), strict=True):
-            close_id_K[row] = pair_id.hex()
+        for row, words in zip(own[found].tolist(), np.concatenate(ids)[close_L[found]], strict=True):
+            close_id_K[row] = words.tobytes().hex()
         likeness_K[own[found]] = likeness_L[found]
         return close_id_K, likeness_K
 

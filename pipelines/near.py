@@ -22,12 +22,12 @@ import pyarrow as pa
 from bisift.filter.dedup import BATCH_ROWS, variants
 from bisift.filter.minhash import BANDS, Shingles, band_keys
 from bisift.filter.near import BEST
-from bisift.filter.ordering import F64, POSITION, Keys, key_columns
+from bisift.filter.ordering import F64, POSITION, Keys, identity_words, key_columns
 from bisift.filter.scorer import text_keys
 from bisift.filter.text import I64, U64, ragged_index
 from bisift.pipelines.duplicates import by_bucket
 from bisift.pipelines.placing import Placed
-from bisift.pipelines.spilling import Block, load, spilled, to_bytes, to_table
+from bisift.pipelines.spilling import Block, load, spilled
 from bisift.pipelines.units import OverUnits, RankJob, Unit
 
 SOURCES, TARGETS, ASKED, LENT, UNIT = "source", "target", "asked", "lent", "unit"
@@ -35,6 +35,8 @@ _UNITS = "units"
 
 BAND_BLOCK = np.dtype([("key", "<u8"), ("place", "<u8"), ("row", "<u4")])
 SIDE_BLOCK = np.dtype([("side", "<u8"), ("other", "<u8"), ("row", "<u4")])
+LENT_BLOCK = np.dtype([("place", "<i8"), ("pair_id", "<u8", 2), ("size", "<u4")])
+"""A row that is lent; the hashes of all rows' sets, uint32, follow the rows."""
 VARIANTS_BLOCK = np.dtype([("row", "<u4"), ("count", "<u4")])
 _LOW, _HALF = np.uint64(0xFFFFFFFF), np.uint64(32)
 Rows = npt.NDArray[Any]
@@ -68,7 +70,7 @@ class Compared:
     """A unit with what the whole says of it.
 
     `rows`: those to be compared, uint32. `variants`: `VARIANTS_BLOCK` of the sides that stand with more than one other,
-    by kind. `lent`: tables of other units' rows.
+    by kind. `lent`: blocks of other units' rows (`lent_rows`).
     """
 
     unit: Unit
@@ -237,22 +239,21 @@ class _Lend(OverUnits):
             yield name, (LENT, (unit.name, block))
 
     def _lent(self, unit: Unit, for_R: U64, row_R: I64) -> Iterator[tuple[str, bytes]]:
-        """Yield (unit, table) of the rows that each unit needs: places, pair_id and sets of shingles."""
+        """Yield (unit, block) of the rows that each unit needs."""
         wanted = np.flatnonzero(np.bincount(row_R))
         table = self.rows(unit, ("pair_id", "source", "target")).take(pa.array(wanted))
-        sets = joined(list(_shingles(table)))
+        sets = _joined(list(_shingles(table)))
+        lent = np.zeros(len(wanted), LENT_BLOCK)
+        lent["place"], lent["size"] = table.column(POSITION).to_numpy(), np.diff(sets.offsets)
+        lent["pair_id"] = identity_words(table.column("pair_id"))
         for rows in np.split(np.arange(len(for_R)), np.flatnonzero(np.diff(for_R)) + 1):
             here = np.searchsorted(wanted, row_R[rows])
-            found = sets.take(here)
-            columns = {
-                "place": table.column(POSITION).take(pa.array(here)),
-                "pair_id": table.column("pair_id").take(pa.array(here)),
-                "sets": pa.LargeListArray.from_arrays(pa.array(found.offsets), pa.array(found.hash_T)),
-            }
-            yield f"{int(for_R[rows[0]]):08d}", to_bytes(pa.table(columns))
+            count = np.array(len(here), "<i8")
+            block = count.tobytes() + lent[here].tobytes() + sets.take(here).hash_T.tobytes()
+            yield f"{int(for_R[rows[0]]):08d}", block
 
 
-def joined(sets: Sequence[Shingles]) -> Shingles:
+def _joined(sets: Sequence[Shingles]) -> Shingles:
     """Return the sets of all rows of some, joined."""
     sizes = [np.zeros(1, np.int64), *(np.diff(one.offsets) for one in sets)]
     return Shingles(
@@ -260,13 +261,13 @@ def joined(sets: Sequence[Shingles]) -> Shingles:
     )
 
 
-def lent_rows(block: Block | bytes) -> tuple[I64, pa.ChunkedArray, Shingles]:
-    """Return places, pair_id and sets of the rows in a table that was lent."""
-    table = to_table(block)
-    sets = table.column("sets").combine_chunks()
-    sets = sets.chunk(0) if isinstance(sets, pa.ChunkedArray) else sets
-    shingles = Shingles(sets.values.to_numpy(), sets.offsets.to_numpy())
-    return table.column("place").to_numpy().astype(np.int64), table.column("pair_id"), shingles
+def lent_rows(block: Block | bytes) -> tuple[Rows, Shingles]:
+    """Return the rows of a block that was lent, `LENT_BLOCK`, and their sets."""
+    data = load(block)
+    rows = int(np.frombuffer(data, "<i8", 1)[0])
+    lent = np.frombuffer(data, LENT_BLOCK, rows, offset=8)
+    hash_T = np.frombuffer(data, np.uint32, offset=8 + lent.nbytes)
+    return lent, Shingles(hash_T, np.append(0, np.cumsum(lent["size"].astype(np.int64))))
 
 
 def _borrow(element: tuple[str, Iterable[tuple[str, Any]]]) -> Compared:
