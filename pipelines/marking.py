@@ -92,20 +92,17 @@ class _Mark(OverUnits):
         own = np.frombuffer(compared.rows, np.uint32).astype(np.int64)
         if not len(own):
             return close_id_K, likeness_K
-        place = [places(compared.unit)[own]]
-        ids = [identity_words(kept.column("pair_id"))[own]]
         with tempfile.TemporaryDirectory(prefix="bisift-dedup-") as folder, NearDuplicates(Path(folder)) as near:
             for start in range(0, len(own), BATCH_ROWS):
                 batch = kept.take(pa.array(own[start : start + BATCH_ROWS]))
                 near.add(batch.column("source"), batch.column("target"))
-            for block in compared.lent:
-                lent, shingles = lent_rows(block)
-                near.add_sets(shingles)
-                place.append(lent["place"])
-                ids.append(lent["pair_id"])
-            close_L, likeness_L = near.find(_dense(np.concatenate(place)), self._options.threshold)
+            lent, sets = lent_rows(compared.lent)
+            near.add_sets(sets)
+            place_L = np.concatenate((places(compared.unit)[own], lent["place"]))
+            close_L, likeness_L = near.find(_dense(place_L), self._options.threshold)
         found = np.flatnonzero(close_L[: len(own)] >= 0)
-        for row, words in zip(own[found].tolist(), np.concatenate(ids)[close_L[found]], strict=True):
+        id_L2 = np.concatenate((identity_words(kept.column("pair_id"))[own], lent["pair_id"]))
+        for row, words in zip(own[found].tolist(), id_L2[close_L[found]], strict=True):
             close_id_K[row] = words.tobytes().hex()
         likeness_K[own[found]] = likeness_L[found]
         return close_id_K, likeness_K

@@ -242,7 +242,7 @@ class _Lend(OverUnits):
         """Yield (unit, block) of the rows that each unit needs."""
         wanted = np.flatnonzero(np.bincount(row_R))
         table = self.rows(unit, ("pair_id", "source", "target")).take(pa.array(wanted))
-        sets = _joined(list(_shingles(table)))
+        sets = joined(list(_shingles(table)))
         lent = np.zeros(len(wanted), LENT_BLOCK)
         lent["place"], lent["size"] = table.column(POSITION).to_numpy(), np.diff(sets.offsets)
         lent["pair_id"] = identity_words(table.column("pair_id"))
@@ -253,7 +253,7 @@ class _Lend(OverUnits):
             yield f"{int(for_R[rows[0]]):08d}", block
 
 
-def _joined(sets: Sequence[Shingles]) -> Shingles:
+def joined(sets: Sequence[Shingles]) -> Shingles:
     """Return the sets of all rows of some, joined."""
     sizes = [np.zeros(1, np.int64), *(np.diff(one.offsets) for one in sets)]
     return Shingles(
@@ -261,9 +261,14 @@ def _joined(sets: Sequence[Shingles]) -> Shingles:
     )
 
 
-def lent_rows(block: Block | bytes) -> tuple[Rows, Shingles]:
-    """Return the rows of a block that was lent, `LENT_BLOCK`, and their sets."""
-    data = load(block)
+def lent_rows(blocks: Sequence[Block | bytes]) -> tuple[Rows, Shingles]:
+    """Return the rows of all blocks that were lent, `LENT_BLOCK`, and their sets."""
+    found = [_lent_rows(load(block)) for block in blocks]
+    lent = np.concatenate([np.zeros(0, LENT_BLOCK), *(rows for rows, _ in found)])
+    return lent, joined([sets for _, sets in found])
+
+
+def _lent_rows(data: bytes) -> tuple[Rows, Shingles]:
     rows = int(np.frombuffer(data, "<i8", 1)[0])
     lent = np.frombuffer(data, LENT_BLOCK, rows, offset=8)
     hash_T = np.frombuffer(data, np.uint32, offset=8 + lent.nbytes)
