@@ -105,7 +105,7 @@ def _check_apart(source: Scored, output: str) -> None:
     for entry in source.inputs:
         for part in entry.parts:
             if remote.is_remote(output):
-                same = str(part.path).startswith(f"{output}/")
+                same = storage.shown(str(part.path)).rpartition("/")[0] == storage.shown(output).rstrip("/")
             else:
                 same = isinstance(part.path, Path) and part.path.resolve().parent == Path(output).resolve()
             if same:
@@ -118,7 +118,7 @@ def _identity(source: Scored, options: DedupOptions) -> dict[str, Any]:
     inputs = [
         {
             "path": entry.path,
-            "files": [[os.path.basename(str(part.path)), part.size] for part in entry.parts],
+            "files": [[os.path.basename(storage.shown(str(part.path))), part.size] for part in entry.parts],
             "manifest": value_digest(dict(entry.manifest)) if entry.manifest else None,
         }
         for entry in source.inputs
