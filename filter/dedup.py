@@ -100,7 +100,11 @@ class _Found:
 
 @dataclass(frozen=True, slots=True)
 class Marks:
-    """What is written of K rows that no rule dropped: the pair_id of the best close row (hexadecimal) or None, ..."""
+    """What is written of K rows that no rule dropped.
+
+    The pair_id of the best close row (hexadecimal, or None) and their Jaccard, with how many other sides the row's
+    sides stand, and the reason to drop it (or None).
+    """
 
     close_id_K: Sequence[str | None]
     likeness_K: npt.NDArray[np.float32]

@@ -235,7 +235,7 @@ class _Lend(OverUnits):
         many = {kind: [load(block) for block in known.get(kind, ())] for kind in (SOURCES, TARGETS)}
         yield unit.name, (UNIT, Compared(unit, row_R[own_R].astype(np.uint32).tobytes(), many))
         lent = self._lent(unit, for_R[~own_R], row_R[~own_R]) if not own_R.all() else iter(())
-        for name, block in spilled(lent, self._job.spill, f"lent-{unit.name}.arrow"):
+        for name, block in spilled(lent, self._job.spill, f"lent-{unit.name}.bin"):
             yield name, (LENT, (unit.name, block))
 
     def _lent(self, unit: Unit, for_R: U64, row_R: I64) -> Iterator[tuple[str, bytes]]:
