@@ -118,8 +118,13 @@ def _write(text: str) -> None:
         click.echo(text, err=True, nl=False)
 
 
+def debugging() -> bool:
+    """Whether BISIFT_DEBUG asks for all that is known of an error."""
+    return os.environ.get("BISIFT_DEBUG", "") not in ("", "0")
+
+
 def _traceback() -> None:
-    if os.environ.get("BISIFT_DEBUG", "") not in ("", "0"):
+    if debugging():
         import traceback
 
         _write(traceback.format_exc())

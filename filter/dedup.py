@@ -27,7 +27,7 @@ from bisift.filter.near import THRESHOLD, NearDuplicates
 from bisift.filter.ordering import is_dropped, key_columns, order_keys, sort_indices
 from bisift.filter.scored import Scored, open_scored
 from bisift.filter.scorer import text_keys
-from bisift.filter.text import I64, U64
+from bisift.filter.text import I64, U64, Bool
 from bisift.filter.writers import open_writer, output_files
 from bisift.manifest import atomic_path
 
@@ -40,7 +40,8 @@ ADDED = (
     pa.field(SOURCE_VARIANTS, pa.int32()),
     pa.field(TARGET_VARIANTS, pa.int32()),
 )
-_BATCH_ROWS = 16_384
+BATCH_ROWS = 16_384
+"""Rows that are compared and marked at once."""
 _LISTED_MEMBERS = 20
 
 
@@ -97,6 +98,21 @@ class _Found:
     pair_id_K: npt.NDArray[np.bytes_]
 
 
+@dataclass(frozen=True, slots=True)
+class Marks:
+    """What is written of K rows that no rule dropped.
+
+    The pair_id of the best close row (hexadecimal, or None) and their Jaccard, with how many other sides the row's
+    sides stand, and the reason to drop it (or None).
+    """
+
+    close_id_K: Sequence[str | None]
+    likeness_K: npt.NDArray[np.float32]
+    source_variants_K: I64
+    target_variants_K: I64
+    reason_K: npt.NDArray[np.object_]
+
+
 def dedup_files(inputs: Sequence[str], output: str, options: DedupOptions) -> DedupResult:
     """Mark near duplicates among the rows of scored files; write all rows (or those left) and a manifest to `output`.
 
@@ -111,24 +127,19 @@ def dedup_files(inputs: Sequence[str], output: str, options: DedupOptions) -> De
     """
     started = time.perf_counter()
     options.check()
-    source = open_scored(inputs)
-    if options.by != "random":
-        source.check_alike()
-    already = sorted({field.name for field in ADDED} & set(source.schema.names))
-    if already:
-        raise ConfigError(f"the input has {already[0]} already: it was marked before; give the file from before that")
-    schema = pa.schema([*source.schema, *ADDED], metadata=source.schema.metadata)
+    source = open_unmarked(inputs, options.by)
+    schema = marked_schema(source.schema)
     with tempfile.TemporaryDirectory(prefix="bisift-dedup-") as folder, NearDuplicates(Path(folder)) as near:
         found = _find(source, near, options)
-    reason_K = _reasons(found, options)
+    reason_K = reasons(found.close_K >= 0, found.source_variants_K, found.target_variants_K, options.max_variants)
     marked = {name: int(np.count_nonzero(reason_K == name)) for name in (NEAR, MANY_TARGETS, MANY_SOURCES)}
     best, sizes = np.unique(found.close_K[found.close_K >= 0], return_counts=True)
     listing = _Listing(found, best, sizes, options)
     read, written = RowCounts(), RowCounts()
     with open_writer(output, schema) as writer:
-        for table in source.tables(None, _BATCH_ROWS):
+        for table in source.tables(None, BATCH_ROWS):
             listing.add(table, read.rows)
-            made = _marked(table, read.rows, found, reason_K)
+            made = mark(table, _marks(found, reason_K, read.rows, table.num_rows))
             read.add(made)
             if options.remove:
                 made = made.filter(pc.is_null(made.column("drop_reason")))
@@ -152,12 +163,33 @@ def dedup_files(inputs: Sequence[str], output: str, options: DedupOptions) -> De
     )
 
 
+def open_unmarked(inputs: Sequence[str], by: str) -> Scored:
+    """Open scored files that were not marked yet, to be compared by an order.
+
+    Raises:
+        ConfigError: they were marked, or their scores cannot be compared.
+        InputError, ContractError: as `open_scored`.
+    """
+    source = open_scored(inputs)
+    if by != "random":
+        source.check_alike()
+    already = sorted({field.name for field in ADDED} & set(source.schema.names))
+    if already:
+        raise ConfigError(f"the input has {already[0]} already: it was marked before; give the file from before that")
+    return source
+
+
+def marked_schema(schema: pa.Schema) -> pa.Schema:
+    """Return the schema of scored rows that are marked."""
+    return pa.schema([*schema, *ADDED], metadata=schema.metadata)
+
+
 def _find(source: Scored, near: NearDuplicates, options: DedupOptions) -> _Found:
     rows, keys = [], []
     sides: dict[str, list[U64]] = {"source": [], "target": []}
     start = 0
     names = list(dict.fromkeys((*key_columns(options.by), "source", "target")))
-    for table in source.tables(names, _BATCH_ROWS):
+    for table in source.tables(names, BATCH_ROWS):
         kept_N = ~is_dropped(table)
         rows.append(np.flatnonzero(kept_N) + start)
         start += table.num_rows
@@ -181,10 +213,10 @@ def _find(source: Scored, near: NearDuplicates, options: DedupOptions) -> _Found
     del known, keys
     close_K, likeness_K = near.find(place_K, options.threshold)
     one, other = (np.concatenate(found) for found in sides.values())
-    return _Found(row_K, close_K, likeness_K, _variants(one, other), _variants(other, one), pair_id_K)
+    return _Found(row_K, close_K, likeness_K, variants(one, other), variants(other, one), pair_id_K)
 
 
-def _variants(side_K: U64, other_K: U64) -> I64:
+def variants(side_K: U64, other_K: U64) -> I64:
     """Return with how many different other sides each side stands."""
     order = np.lexsort((other_K, side_K))
     side, other = side_K[order], other_K[order]
@@ -193,40 +225,52 @@ def _variants(side_K: U64, other_K: U64) -> I64:
     new_pair = new_side.copy()
     new_pair[1:] |= other[1:] != other[:-1]
     group = np.cumsum(new_side) - 1
-    variants = np.empty(len(side), np.int64)
-    variants[order] = np.bincount(group, weights=new_pair)[group].astype(np.int64)
-    return variants
+    count_K = np.empty(len(side), np.int64)
+    count_K[order] = np.bincount(group, weights=new_pair)[group].astype(np.int64)
+    return count_K
 
 
-def _reasons(found: _Found, options: DedupOptions) -> npt.NDArray[np.object_]:
+def reasons(
+    near_K: Bool, source_variants_K: I64, target_variants_K: I64, max_variants: int | None
+) -> npt.NDArray[np.object_]:
     """Return the reason to drop each of K rows, the first that holds; None where none does."""
-    reason_K = np.full(len(found.row_K), None, dtype=object)
-    if options.max_variants is not None:
-        reason_K[found.target_variants_K > options.max_variants] = MANY_SOURCES
-        reason_K[found.source_variants_K > options.max_variants] = MANY_TARGETS
-    reason_K[found.close_K >= 0] = NEAR
+    reason_K = np.full(len(near_K), None, dtype=object)
+    if max_variants is not None:
+        reason_K[target_variants_K > max_variants] = MANY_SOURCES
+        reason_K[source_variants_K > max_variants] = MANY_TARGETS
+    reason_K[near_K] = NEAR
     return reason_K
 
 
-def _marked(table: pa.Table, start: int, found: _Found, reason_K: npt.NDArray[np.object_]) -> pa.Table:
-    first, last = np.searchsorted(found.row_K, (start, start + table.num_rows))
-    here = found.row_K[first:last] - start
-    rows = table.num_rows
+def _marks(found: _Found, reason_K: npt.NDArray[np.object_], start: int, rows: int) -> Marks:
+    """Return what is known of some consecutive ones of all rows."""
+    first, last = np.searchsorted(found.row_K, (start, start + rows))
+    close = found.close_K[first:last].tolist()
+    return Marks(
+        close_id_K=[found.pair_id_K[row].tobytes().hex() if row >= 0 else None for row in close],
+        likeness_K=found.likeness_K[first:last],
+        source_variants_K=found.source_variants_K[first:last],
+        target_variants_K=found.target_variants_K[first:last],
+        reason_K=reason_K[first:last],
+    )
+
+
+def mark(table: pa.Table, marks: Marks) -> pa.Table:
+    """Return a table with the reasons and the columns `ADDED` that its K rows without a reason are given."""
+    here_K = np.flatnonzero(~is_dropped(table))
 
     def spread(values: Any, kind: pa.DataType) -> pa.Array:
-        full = np.full(rows, None, dtype=object)
-        full[here] = values
+        full = np.full(table.num_rows, None, dtype=object)
+        full[here_K] = values
         return pa.array(full, kind)
 
-    close = found.close_K[first:last]
-    ids = [found.pair_id_K[row].tobytes().hex() if row >= 0 else None for row in close.tolist()]
     columns = {
-        OF: spread(ids, pa.string()),
-        JACCARD: spread([value or None for value in found.likeness_K[first:last].tolist()], pa.float32()),
-        SOURCE_VARIANTS: spread(found.source_variants_K[first:last], pa.int32()),
-        TARGET_VARIANTS: spread(found.target_variants_K[first:last], pa.int32()),
+        OF: spread(marks.close_id_K, pa.string()),
+        JACCARD: spread([value or None for value in marks.likeness_K.tolist()], pa.float32()),
+        SOURCE_VARIANTS: spread(marks.source_variants_K, pa.int32()),
+        TARGET_VARIANTS: spread(marks.target_variants_K, pa.int32()),
     }
-    reasons = pc.coalesce(table.column("drop_reason").cast(pa.string()), spread(reason_K[first:last], pa.string()))
+    reasons = pc.coalesce(table.column("drop_reason").cast(pa.string()), spread(marks.reason_K, pa.string()))
     place = table.schema.get_field_index("drop_reason")
     table = table.set_column(place, "drop_reason", reasons.combine_chunks().dictionary_encode().cast(REASON))
     for name, column in columns.items():

@@ -110,8 +110,6 @@ def write_scored_manifest(
     """
     if output == STANDARD:
         return None
-    left_out = read.by_reason - written.by_reason + Counter({NOT_SELECTED: read.kept - written.kept})
-    made = derived(describe(source), kind="scored", kept=written.kept, held=written.by_reason, left_out=left_out)
     shards = [
         {
             "file": path.name,
@@ -121,8 +119,14 @@ def write_scored_manifest(
         for path in files
     ]
     path = manifest_path(output)
-    write_json(path, made | {"shards": shards})
+    write_json(path, rewritten(describe(source), read=read, written=written) | {"shards": shards})
     return str(path)
+
+
+def rewritten(source: SourceFacts, *, read: RowCounts, written: RowCounts) -> dict[str, Any]:
+    """Return the manifest of scored rows that a step read, gave reasons and wrote or left out, without its shards."""
+    left_out = read.by_reason - written.by_reason + Counter({NOT_SELECTED: read.kept - written.kept})
+    return derived(source, kind="scored", kept=written.kept, held=written.by_reason, left_out=left_out)
 
 
 def remove_manifest(output: str) -> None:

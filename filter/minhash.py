@@ -54,6 +54,11 @@ class Shingles:
         np.cumsum(np.bincount(row_T, minlength=len(source)), out=offsets[1:])
         return cls(key_T.astype(np.uint32), offsets)
 
+    def take(self, row_R: I64) -> Shingles:
+        """Return the sets of some rows."""
+        size_R = np.diff(self.offsets)[row_R]
+        return Shingles(self.hash_T[ragged_index(self.offsets[row_R], size_R)], np.append(0, np.cumsum(size_R)))
+
 
 def band_keys(shingles: Shingles) -> U64:
     """Return a key (odd, 64 bits) of each band of each row, N × B; of rows without shingles, 0.

@@ -58,7 +58,14 @@ class NearDuplicates:
         Raises:
             BisiftError: the disk is full.
         """
-        shingles = Shingles.of(source, target)
+        self.add_sets(Shingles.of(source, target))
+
+    def add_sets(self, shingles: Shingles) -> None:
+        """Add the sets of the next rows.
+
+        Raises:
+            BisiftError: the disk is full.
+        """
         keys_BN = np.ascontiguousarray(band_keys(shingles).T)
         with disk_errors(self._folder):
             self._shingles.write(shingles.hash_T.data)

@@ -47,15 +47,18 @@ def key_blocks(part: pa.Table, name: str, buckets: int, *, models: bool) -> Iter
         pairs_N["document"] = document.fill_null(0).to_numpy()
         pairs_N["evidence"][has_N] = part.column(EVIDENCE).to_numpy()[has_N]
         asked_D = np.unique(pairs_N["document"][has_N])
-        yield from _by_bucket(DOCUMENTS, asked_D, asked_D, buckets)
-    yield from _by_bucket(PAIRS, pairs_N, words_N2[:, 1], buckets)
+        yield from by_bucket(DOCUMENTS, asked_D, asked_D, buckets)
+    yield from by_bucket(PAIRS, pairs_N, words_N2[:, 1], buckets)
     for kind, column in ((SOURCES, SOURCE_KEY), (TARGETS, TARGET_KEY)):
         side_N = np.zeros(rows, SIDE_BLOCK)
         side_N["key"], side_N["row"] = part.column(column).to_numpy(), row_N
-        yield from _by_bucket(kind, side_N, side_N["key"], buckets)
+        yield from by_bucket(kind, side_N, side_N["key"], buckets)
 
 
-def _by_bucket(kind: str, block_N: Rows, key_N: U64, buckets: int) -> Iterator[tuple[str, bytes]]:
+def by_bucket(kind: str, block_N: Rows, key_N: U64, buckets: int) -> Iterator[tuple[str, bytes]]:
+    """Yield (bucket, block) of the rows of a block by their keys' remainders."""
+    if not len(key_N):
+        return
     bucket_N = key_N % np.uint64(buckets)
     order_N = np.argsort(bucket_N, kind="stable")
     found, starts = np.unique(bucket_N[order_N], return_index=True)
@@ -95,4 +98,4 @@ def sum_blocks(pooled_N: Rows, buckets: int) -> Iterator[tuple[str, bytes]]:
     keys_D, sums_D, counts_D = document_sums(pooled_N["document"], pooled_N["evidence"].astype(np.int64), ones_N)
     block_D = np.zeros(len(keys_D), SUM_BLOCK)
     block_D["key"], block_D["sum"], block_D["count"] = keys_D, sums_D, counts_D
-    yield from _by_bucket(DOCUMENTS, block_D, keys_D, buckets)
+    yield from by_bucket(DOCUMENTS, block_D, keys_D, buckets)

@@ -26,7 +26,8 @@ from bisift.filter.writers.parquet import RowGroups
 from bisift.manifest import MANIFEST_NAME, file_digest, write_json
 from bisift.pipelines import metrics, storage
 from bisift.pipelines.gathering import Gather
-from bisift.pipelines.mixing import Mixed
+from bisift.pipelines.mixing import Mixing
+from bisift.pipelines.placing import Placed
 from bisift.pipelines.spilling import Block, load, spilled, to_bytes, to_table
 from bisift.pipelines.units import HELD, OverUnits, RankJob, Unit
 
@@ -63,7 +64,7 @@ def pipeline(job: RankJob, units: Iterable[Unit], source: SourceFacts) -> Callab
             | "Spread" >> beam.Reshuffle()
         )
         if job.options.order == "mixed":
-            planned = planned | "Mix" >> Mixed(job)
+            planned = planned | "Mix" >> Placed(job, Mixing())
         cut = (
             planned
             | "Sample" >> beam.ParDo(_Sample(job))

@@ -62,7 +62,7 @@ def rank(inputs: Sequence[str], output: str, options: RankOptions, beam_options:
             schema=source.schema,
             output=folder,
             spill=state if sees_disk(beam_options, folder) else None,
-            row_bytes=_row_bytes(source),
+            row_bytes=row_bytes(source),
         )
         pieces = list(units(source, job))
         build = pipeline(job, pieces, describe(source))
@@ -128,7 +128,7 @@ def _steps(job: RankJob, source: Scored, pieces: int) -> Callable[[], RankStep]:
     return step
 
 
-def _row_bytes(source: Scored) -> int:
+def row_bytes(source: Scored) -> int:
     """Return about how many bytes of memory a row takes, from the first rows."""
     for entry in source.inputs:
         for part in entry.parts:

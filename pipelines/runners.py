@@ -19,6 +19,7 @@ from apache_beam.runners.runner import PipelineState
 from bisift import errors
 from bisift.errors import BisiftError
 from bisift.filter.terminal import Step, Terminal
+from bisift.outcome import debugging
 
 POLL_SECONDS = 0.5
 _GONE = re.compile(r'StatusCode.UNAVAILABLE\s+details = "(.*)"')
@@ -93,7 +94,7 @@ def explained(error: Exception) -> BisiftError:
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """Leave Beam's log to those who debug: what goes wrong is raised, and told once."""
-    if os.environ.get("BISIFT_DEBUG", "") not in ("", "0"):
+    if debugging():
         yield
         return
     # Two stay: Beam logs at the end of the process, too, and its threads see later that a runner went away.

@@ -66,7 +66,7 @@ def score(inputs: Sequence[str], output: str, options: JobOptions, beam_options:
         BisiftError: the runner, a disk or a store failed.
     """
     watch = runners.Stopwatch()
-    output = _folder(output)
+    output = job_folder(output)
     origins = [_for_workers(origin) for origin in expand(inputs, options.score.read)]
     settings = scorer_settings(options.score)
     found = resolve_models(dict(options.score.models)) if options.score.use_models else {}
@@ -134,7 +134,12 @@ def pipeline(job: ScoreJob, ranges: Sequence[Range], publish: Publish) -> Callab
     return build
 
 
-def _folder(output: str) -> str:
+def job_folder(output: str) -> str:
+    """Return the folder that a job writes to, of a local one the absolute path.
+
+    Raises:
+        ConfigError: it is stdout or a file.
+    """
     if output == "-":
         raise ConfigError("a job writes a folder: give --output DIR/")
     if not remote.is_remote(output):

@@ -1,4 +1,4 @@
-"""The state of a score job: the folder of its parts beside the output, claimed by one job, kept until it is done."""
+"""The state of a job of score or dedup: a folder inside the output, claimed by one job, kept until it is done."""
 
 from __future__ import annotations
 

@@ -16,6 +16,41 @@ from bisift.outcome import on_interruption
 WHAT, OUTPUT = "What counts", "Output"
 
 
+def comparing(command: Any) -> Any:
+    """Add the options that decide which pairs are marked."""
+    for decorate in reversed(
+        (
+            option(
+                "--by",
+                type=click.Choice(("combined", "quality", "human", "random")),
+                default="combined",
+                show_default=True,
+                section=WHAT,
+                help="Which of two pairs is the better one: as the orders of rank.",
+            ),
+            option(
+                "--threshold",
+                type=click.FloatRange(0.5, 1),
+                default=0.8,
+                show_default=True,
+                metavar="J",
+                section=WHAT,
+                help="Jaccard similarity from which two pairs are near duplicates.",
+            ),
+            option(
+                "--max-variants",
+                type=click.IntRange(min=1),
+                metavar="N",
+                section=WHAT,
+                help="Drop a pair whose source stands with more than N different targets (many_targets), or its target "
+                "with more than N sources (many_sources).",
+            ),
+        )
+    ):
+        command = decorate(command)
+    return command
+
+
 @click.command(
     cls=Command,
     short_help="Mark near duplicates among scored pairs.",
@@ -44,31 +79,7 @@ WHAT, OUTPUT = "What counts", "Output"
     help="Write the 100 largest clusters with their texts, as JSON lines.",
 )
 @option("--json", "as_json", is_flag=True, section=OUTPUT, help="Print the result as one JSON object on stdout.")
-@option(
-    "--by",
-    type=click.Choice(("combined", "quality", "human", "random")),
-    default="combined",
-    show_default=True,
-    section=WHAT,
-    help="Which of two pairs is the better one: as the orders of rank.",
-)
-@option(
-    "--threshold",
-    type=click.FloatRange(0.5, 1),
-    default=0.8,
-    show_default=True,
-    metavar="J",
-    section=WHAT,
-    help="Jaccard similarity from which two pairs are near duplicates.",
-)
-@option(
-    "--max-variants",
-    type=click.IntRange(min=1),
-    metavar="N",
-    section=WHAT,
-    help="Drop a pair whose source stands with more than N different targets (many_targets), or its target with more "
-    "than N sources (many_sources).",
-)
+@comparing
 def dedup(inputs: tuple[str, ...], output: str, as_json: bool, **settings: Any) -> None:
     """Mark the pairs of SCORED... that a better pair nearly equals: drop_reason near_duplicate.
 

@@ -10,6 +10,7 @@ import apache_beam as beam
 import pytest
 from apache_beam.portability.api import beam_runner_api_pb2
 
+from bisift.filter.dedup import DedupOptions
 from bisift.filter.manifests import describe
 from bisift.filter.profile import load_profile
 from bisift.filter.ranking import RankOptions
@@ -17,13 +18,15 @@ from bisift.filter.readers import ReadOptions, expand
 from bisift.filter.scored import open_scored
 from bisift.filter.scorer import ScorerSettings
 from bisift.filter.scoring import ScoreOptions, score_files
-from bisift.pipelines import ranking, scorejob
+from bisift.pipelines import marking, ranking, scorejob
 from bisift.pipelines.ranges import Range
 from bisift.pipelines.scoring import ScoreJob
 from bisift.pipelines.sinks import Publish
 from bisift.pipelines.units import RankJob, units
 from tests.corpus import pairs
 from tests.pipeline.jobs import write_tsv
+from tests.unit.test_ranking import scored as made_rows
+from tests.unit.test_ranking import write
 
 RESHUFFLE = "beam:transform:reshuffle:v1"
 # FlinkBatchPortablePipelineTranslator knows these; of a Reshuffle it executes its parts, or the whole.
@@ -58,8 +61,16 @@ def rank_graph(folder: Path, order: str) -> beam_runner_api_pb2.Pipeline:
     return graph(ranking.pipeline(job, list(units(scored, job)), describe(scored)))
 
 
-@pytest.fixture(params=["score", "quality", "human", "combined", "random", "mixed"])
+def dedup_graph(folder: Path) -> beam_runner_api_pb2.Pipeline:
+    scored = open_scored([write(folder / "out.parquet", made_rows(20))])
+    job = RankJob(options=RankOptions(), schema=scored.schema, output="out", spill=None, row_bytes=500)
+    return graph(marking.pipeline(job, DedupOptions(), list(units(scored, job)), 1, describe(scored), {}))
+
+
+@pytest.fixture(params=["score", "dedup", "quality", "human", "combined", "random", "mixed"])
 def proto(request: pytest.FixtureRequest, tmp_path: Path) -> beam_runner_api_pb2.Pipeline:
+    if request.param == "dedup":
+        return dedup_graph(tmp_path)
     return score_graph(tmp_path) if request.param == "score" else rank_graph(tmp_path, request.param)
 
 

@@ -52,7 +52,7 @@ def test_shards_and_manifest_are_those_of_filter_cli(
 ) -> None:
     settings = {"shards": 3, **settings}
     rank_files(scored, str(tmp_path / "one"), RankOptions(**settings))
-    monkeypatch.setattr("bisift.pipelines.mixing.BUCKET_ROWS", 100)
+    monkeypatch.setattr("bisift.pipelines.placing.BUCKET_ROWS", 100)
     result = rank(scored, tmp_path / "job", **settings)
     assert shard_digests(tmp_path / "job") == shard_digests(tmp_path / "one")
     assert manifest(tmp_path / "job") == manifest(tmp_path / "one")
@@ -69,7 +69,7 @@ def test_cuts_memory_and_shuffling_change_no_byte(
     rank_files(scored, str(tmp_path / "one"), RankOptions(order="mixed", shards=4))
     monkeypatch.setattr(rankjob, "sees_disk", lambda *_: not by_value)
     monkeypatch.setattr("bisift.pipelines.ranking._SLICE", 1 << 12)  # slices of 256 bytes of 1 MiB: a bucket a row
-    monkeypatch.setattr("bisift.pipelines.mixing.BUCKET_ROWS", 30)
+    monkeypatch.setattr("bisift.pipelines.placing.BUCKET_ROWS", 30)
     rank(scored[::-1], tmp_path / "job", order="mixed", shards=4, memory=1 << 20)
     assert shard_digests(tmp_path / "job") == shard_digests(tmp_path / "one")
 

@@ -7,13 +7,26 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 
+from bisift.errors import ConfigError
+from bisift.filter.dedup import DedupOptions, dedup_files
 from bisift.filter.ranking import RankOptions, rank_files
+from bisift.filter.scored import open_scored
 from bisift.filter.scoring import score_files
-from bisift.pipelines import rankjob, scorejob
+from bisift.pipelines import dedupjob, rankjob, scorejob
 from tests.corpus import pairs
-from tests.pipeline.jobs import FNAPI, job_options, manifest, score_options, shard_digests, write_tsv
+from tests.pipeline.jobs import (
+    FNAPI,
+    decoded,
+    job_options,
+    manifest,
+    same_rows,
+    score_options,
+    shard_digests,
+    write_tsv,
+)
 from tests.s3 import loopback_bucket
 
 
@@ -44,9 +57,21 @@ def test_a_job_from_store_to_store(tmp_path: Path, store: tuple[Any, str]) -> No
     rejects = client.get_object(Bucket="corpus", Key="scored/rejects.jsonl")["Body"].read()
     assert rejects == (tmp_path / "one.parquet.rejects.jsonl").read_bytes()
 
+    options = DedupOptions(by="random", max_variants=2)
+    dedup_files([str(tmp_path / "one.parquet")], str(tmp_path / "marked.parquet"), options)
+    marked = dedupjob.dedup([scored], f"s3://corpus/marked/{query}", options, FNAPI)
+    assert marked.marked["near_duplicate"] > 0
+    (one, other) = (
+        decoded(pa.concat_tables(open_scored([path]).tables()))
+        for path in (str(tmp_path / "marked.parquet"), f"s3://corpus/marked/{query}")
+    )
+    assert same_rows(one, other)
+    with pytest.raises(ConfigError, match="holds the input"):
+        dedupjob.dedup([scored], scored, options, FNAPI, restart=True)
+
     for shards in (5, 3):  # the second replaces the first
-        options = RankOptions(order="random", shards=shards)
-        ranked = rankjob.rank([scored], f"s3://corpus/ranked/{query}", options, FNAPI)
+        ranking = RankOptions(order="random", shards=shards)
+        ranked = rankjob.rank([scored], f"s3://corpus/ranked/{query}", ranking, FNAPI)
     found = {
         shard["file"]: client.get_object(Bucket="corpus", Key=f"ranked/{shard['file']}")["Body"].read()
         for shard in ranked.shards
@@ -57,4 +82,4 @@ def test_a_job_from_store_to_store(tmp_path: Path, store: tuple[Any, str]) -> No
     assert ranked.rows == manifest(tmp_path / "ranked")["rows"]
     listed = client.list_objects_v2(Bucket="corpus", Prefix="ranked/")["Contents"]
     assert len([entry for entry in listed if not entry["Key"].endswith("/")]) == 4
-    assert "?" not in result.output + ranked.output
+    assert "?" not in result.output + ranked.output + marked.output
