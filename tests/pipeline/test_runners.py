@@ -80,8 +80,9 @@ def check(folder: Path, inputs: list[str], expected: Expected, *runner: str) -> 
     assert (folder / "scored" / "rejects.jsonl").read_bytes() == expected["rejects"]
     assert manifest(folder / "ranked")["rows"] == found["ranked"]["rows"] == expected["rows"]
     counters = found["scored"]["metrics"]["counters"]
-    assert counters["rows_read"] == expected["rows"]["in"]
-    assert counters["kept"] == expected["rows"]["kept"]
+    for name, count in (("rows_read", expected["rows"]["in"]), ("kept", expected["rows"]["kept"])):
+        # Prism at times loses what a bundle counted (docs/runners.md); the manifest's counts are exact everywhere
+        assert 0 < counters[name] <= count if "--runner=PrismRunner" in runner else counters[name] == count
 
 
 def test_fnapi_with_two_processes(tmp_path: Path, inputs: list[str], expected: Expected) -> None:
