@@ -17,7 +17,7 @@ from bisift.commands import Command, option
 from bisift.config import nearest
 from bisift.errors import ConfigError
 from bisift.filter.cli import params
-from bisift.outcome import debugging, reported, terminable
+from bisift.outcome import reported, terminable
 from bisift.pipelines.runners import LostRunnerError
 
 RUNNERS = ("FnApiRunner", "PrismRunner", "PortableRunner", "FlinkRunner", "DataflowRunner")
@@ -192,8 +192,6 @@ def parse_beam_options(runner: str, workers: int, more: Sequence[str], own: Iter
         raise ConfigError(f"--workers is for FnApiRunner; {runner} has options of its own (docs/runners.md)")
     if workers > 1:
         arguments += [f"--direct_num_workers={workers}", "--direct_running_mode=multi_processing"]
-        if not debugging():  # processes of their own write their own logs
-            arguments.append("--default_sdk_harness_log_level=CRITICAL")
     return PipelineOptions(arguments)
 
 

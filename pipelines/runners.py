@@ -6,10 +6,11 @@ import contextlib
 import logging
 import os
 import re
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, TextIO
 
 import apache_beam as beam
 import grpc
@@ -103,10 +104,23 @@ def _quiet() -> Iterator[None]:
     disabled = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
     try:
-        with open(os.devnull, "w") as nowhere, contextlib.redirect_stderr(nowhere):  # workers print their tracebacks
+        # workers print their tracebacks, and those in processes of their own their logs
+        with open(os.devnull, "w") as nowhere, contextlib.redirect_stderr(nowhere), _descriptor_to(nowhere):
             yield
     finally:
         logging.disable(disabled)
+
+
+@contextlib.contextmanager
+def _descriptor_to(file: TextIO) -> Iterator[None]:
+    """Let what processes inherit as stderr be `file`."""
+    kept = os.dup(2)
+    os.dup2(file.fileno(), 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
 
 
 def _thread_failed(failure: threading.ExceptHookArgs) -> None:
@@ -118,8 +132,11 @@ def _thread_failed(failure: threading.ExceptHookArgs) -> None:
 @contextlib.contextmanager
 def _watched(steps: Callable[[], Step] | None) -> Iterator[None]:
     """Show how far the job is while it runs."""
-    terminal = Terminal()
-    with terminal.progress() as show:
+    with contextlib.ExitStack() as stack:
+        stream = sys.stderr
+        with contextlib.suppress(OSError, ValueError):  # not everything that stands for stderr is a file
+            stream = stack.enter_context(open(os.dup(sys.stderr.fileno()), "w", encoding=sys.stderr.encoding))
+        show = stack.enter_context(Terminal(stream).progress())
         if steps is None or show is None:
             yield
             return
