@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from bisift import remote
 from bisift.errors import ContractError, InputError
 
 MANIFEST_NAME = "manifest.json"
@@ -59,20 +60,23 @@ def write_json(path: str | Path, value: Mapping[str, Any]) -> None:
 
 
 def read_json(path: str | Path) -> dict[str, Any]:
-    """Read a JSON object.
+    """Read a JSON object from a path or URI.
 
     Raises:
-        InputError: the file cannot be opened.
+        InputError: it cannot be read.
         ContractError: it holds no JSON object.
     """
+    away = isinstance(path, str) and remote.is_remote(path)
+    shown = remote.redact(str(path)) if away else path
     try:
-        text = Path(path).read_text(encoding="utf-8")
+        with remote.open_input(str(path))[0] if away else open(path, "rb") as file:
+            data = file.read()
     except OSError as error:
-        raise InputError(f"{path}: {error.strerror or error}") from error
+        raise InputError(f"{shown}: {remote.reason(error)}") from error
     try:
-        value = json.loads(text)
+        value = json.loads(data)
     except ValueError as error:
-        raise ContractError(f"{path}: not valid JSON: {error}") from error
+        raise ContractError(f"{shown}: not valid JSON: {error}") from error
     if not isinstance(value, dict):
-        raise ContractError(f"{path}: expected a JSON object")
+        raise ContractError(f"{shown}: expected a JSON object")
     return value

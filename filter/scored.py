@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import glob
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -309,12 +308,7 @@ def _open_input(given: str) -> ScoredInput:
 
 def _open_remote(uri: str) -> ScoredInput:
     folder = remote.redact(uri).rstrip("/")
-    try:
-        file, _ = remote.open_input(remote.join(uri, MANIFEST_NAME))
-        with file:
-            manifest: Mapping[str, Any] = json.loads(file.read())
-    except ValueError as error:
-        raise ContractError(f"{folder}/{MANIFEST_NAME}: not valid JSON: {error}") from error
+    manifest = read_json(remote.join(uri, MANIFEST_NAME))
     parts = []
     for shard in manifest.get("shards") or ():
         path = remote.join(uri, shard["file"])

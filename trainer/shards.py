@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import bisect
 import itertools
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,36 +17,10 @@ import pyarrow.parquet as pq
 from bisift import remote
 from bisift.contract import CONTRACT_VERSION, RANKED, provenance
 from bisift.errors import ContractError, InputError
-from bisift.manifest import CURRENT_NAME, MANIFEST_NAME, file_digest, value_digest
+from bisift.manifest import CURRENT_NAME, MANIFEST_NAME, file_digest, read_json, value_digest
 
 I64 = npt.NDArray[np.int64]
 _GOLDEN = (5**0.5 - 1) / 2
-
-
-def read_object(path: str) -> dict[str, Any]:
-    """Read a JSON object from a path or URI.
-
-    Raises:
-        InputError: it cannot be read.
-        ContractError: it holds no JSON object.
-    """
-    try:
-        if remote.is_remote(path):
-            file, _ = remote.open_input(path)
-            with file:
-                data = file.read()
-        else:
-            with open(path, "rb") as local:
-                data = local.read()
-    except OSError as error:
-        raise InputError(f"{remote.redact(path)}: {remote.reason(error)}") from error
-    try:
-        value = json.loads(data)
-    except ValueError as error:
-        raise ContractError(f"{remote.redact(path)}: not valid JSON: {error}") from error
-    if not isinstance(value, dict):
-        raise ContractError(f"{remote.redact(path)}: expected a JSON object")
-    return value
 
 
 def windows(folder: str) -> list[str]:
@@ -57,7 +30,7 @@ def windows(folder: str) -> list[str]:
         InputError: there is no current.json yet, or it cannot be read.
         ContractError: it lists no windows.
     """
-    names = read_object(remote.join(folder, CURRENT_NAME)).get("windows")
+    names = read_json(remote.join(folder, CURRENT_NAME)).get("windows")
     if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
         raise ContractError(f"{remote.redact(folder)}: {CURRENT_NAME} lists no windows: was it written by a stream?")
     return [remote.join(folder, name) for name in names]
@@ -153,7 +126,7 @@ class Ranking:
         orders = []
         first = 0
         for folder in folders:
-            manifest = read_object(remote.join(folder, MANIFEST_NAME))
+            manifest = read_json(remote.join(folder, MANIFEST_NAME))
             rank = 0
             for entry in _entries(manifest, folder):
                 path = remote.join(folder, entry["file"])
