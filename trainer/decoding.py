@@ -27,8 +27,8 @@ _BLOCK = 64
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DecodeConfig:
-    """How to search: `beam` 1 is greedy. Hypotheses compare by log p / ((5 + length) / 6)^length_penalty, EOS counted
-    (Wu et al. 2016, arXiv 1609.08144, equation 14).
+    """How to search: `beam` 1 is greedy. Hypotheses compare by log p / length^length_penalty, EOS counted, as in
+    fairseq, Marian and CTranslate2 (0: by log p alone).
 
     At most `max_ratio` times the source's pieces and `max_extra` more are written. Sources are cut after `max_source`
     pieces. `batch` segments are decoded at a time; it changes no result beyond rounding.
@@ -135,7 +135,7 @@ def top(value_NV: Tensor, count: int) -> tuple[Tensor, Tensor]:
 
 
 def _penalty(length: Tensor | int, alpha: float) -> Tensor:
-    return ((5 + torch.as_tensor(length, dtype=torch.float32)) / 6) ** alpha
+    return torch.as_tensor(length, dtype=torch.float32) ** alpha
 
 
 @torch.inference_mode()

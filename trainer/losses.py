@@ -57,7 +57,8 @@ class _CrossEntropy(torch.autograd.Function):
                 target_C1 = target_M[part, None]
                 logit_CV = functional.linear(hidden_MD[part], low_VD).float()
                 right_C = logit_CV.gather(1, target_C1)[:, 0]
-                total_C = torch.logsumexp(logit_CV, 1)
+                p_CV = logit_CV.softmax(1)
+                total_C = logit_CV.amax(1) - p_CV.amax(1).log()  # of all exponentials, with one pass of exp
                 miss_C = total_C - right_C
                 smooth_C = (
                     miss_C if not smoothing else (1 - smoothing) * miss_C + smoothing * (total_C - logit_CV.mean(1))
@@ -66,11 +67,11 @@ class _CrossEntropy(torch.autograd.Function):
                 loss += smooth_C.sum() if weight_M is None else (smooth_C * weight_M[part]).sum()
                 if grad_MD is None or grad_VD is None:
                     continue
-                logit_CV.sub_(total_C[:, None]).exp_().sub_(smoothing / V)
-                logit_CV.scatter_add_(1, target_C1, torch.full_like(target_C1, smoothing - 1, dtype=logit_CV.dtype))
+                p_CV.sub_(smoothing / V)
+                p_CV.scatter_add_(1, target_C1, torch.full_like(target_C1, smoothing - 1, dtype=p_CV.dtype))
                 if weight_M is not None:
-                    logit_CV.mul_(weight_M[part, None])
-                grad_CV = logit_CV.to(dtype)
+                    p_CV.mul_(weight_M[part, None])
+                grad_CV = p_CV.to(dtype)
                 torch.mm(grad_CV, low_VD, out=grad_MD[part])
                 if dtype == torch.float32:
                     grad_VD.addmm_(grad_CV.t(), hidden_MD[part])

@@ -50,7 +50,7 @@ def slow_greedy(made: Transformer, source: list[int], cap: int) -> list[int]:
 
 def slow_beam(made: Transformer, source: list[int], cap: int, beam: int, alpha: float) -> list[int]:
     def penalty(length: int) -> float:
-        return math.pow((5 + length) / 6, alpha)
+        return math.pow(length, alpha)
 
     live: list[tuple[float, list[int]]] = [(0.0, [BOS])]
     ended: list[tuple[float, list[int]]] = []

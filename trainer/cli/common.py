@@ -40,7 +40,7 @@ def search_options(command: Any) -> Any:
             show_default=True,
             metavar="A",
             section=SEARCH,
-            help="Hypotheses compare by log p / ((5 + length) / 6)^A.",
+            help="Hypotheses compare by log p / length^A.",
         ),
         option(
             "--max-ratio",
