@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,7 +16,7 @@ from torch import Tensor
 from bisift.errors import BisiftError, ConfigError, InputError, ModelError
 from bisift.manifest import atomic_path
 from bisift.trainer.config import TrainConfig, from_values
-from bisift.trainer.model import Transformer
+from bisift.trainer.model import ModelConfig, Transformer
 from bisift.trainer.vocabulary import Vocabulary
 
 FORMAT = 1
@@ -76,7 +77,7 @@ class Checkpoint:
             detail = error.strerror if isinstance(error, OSError) else "the disk is full or refuses"
             raise BisiftError(
                 f"{path}: the checkpoint could not be written ({detail}); the one before it is whole: make room and "
-                "give the same command again"
+                "give the command again (without --restart)"
             ) from error
 
     @classmethod
@@ -85,9 +86,12 @@ class Checkpoint:
 
         Raises:
             InputError: there is no such file.
-            ModelError: it is no checkpoint of this program.
+            ModelError: it is no checkpoint of this program, or damaged (the checksums of the archive are compared).
         """
         try:
+            with zipfile.ZipFile(path) as archive:
+                if (damaged := archive.testzip()) is not None:
+                    raise zipfile.BadZipFile(damaged)
             value = torch.load(path, map_location="cpu", weights_only=True)
         except OSError as error:
             raise InputError(f"{path}: {error.strerror or error}") from error
@@ -115,6 +119,17 @@ def check_fit(model: Transformer, weights: dict[str, Tensor], where: str) -> Non
                 f"{where}: weight {name} is {found.get(name)}, not {wanted.get(name)}: "
                 "it is of another model or vocabulary"
             )
+
+
+def check_same(one: ModelConfig, other: ModelConfig, where: str) -> None:
+    """Raise ModelError where `other`, the model of `where`, does not compute what `one` does with the same weights."""
+    if (one.shape, one.positions) != (other.shape, other.positions):
+        raise ModelError(f"{where}: its model has {_described(other)}; wanted: {_described(one)}")
+
+
+def _described(config: ModelConfig) -> str:
+    layers, width, inner, heads = config.shape
+    return f"model.layers={layers} width={width} inner={inner} heads={heads} positions={config.positions}"
 
 
 class Folder:
@@ -156,15 +171,16 @@ class Folder:
         except OSError as error:
             raise BisiftError(f"{self.path / BEST_NAME}: {error.strerror or error}: make room") from error
 
-    def tidy(self) -> None:
-        """Remove what a killed run left of a checkpoint that it was writing."""
+    def tidied(self) -> Path | None:
+        """Remove what a killed run left of a checkpoint that it was writing, and return the latest that is whole."""
         for path in self.path.glob(".*.tmp"):
             path.unlink()
+        return self.latest()
 
     def clear(self) -> None:
-        """Remove all checkpoints."""
-        for path in self.path.glob("*.pt"):
-            path.unlink()
+        """Remove the run's checkpoints, and no other file."""
+        for path in (*self.path.glob(".*.tmp"), *self.all(), self.path / BEST_NAME):
+            path.unlink(missing_ok=True)
 
 
 def average(paths: Sequence[str | Path]) -> Checkpoint:
@@ -184,6 +200,9 @@ def average(paths: Sequence[str | Path]) -> Checkpoint:
             raise ModelError(
                 f"{path}: has another vocabulary than {paths[0]}: only one run's checkpoints can be averaged"
             )
+        check_same(first.train_config.model, other.train_config.model, str(path))
+        if other.state.get("tag", -1) != first.state.get("tag", -1):
+            raise ModelError(f"{path}: was trained with other tags than {paths[0]}")
         check_fit(first.model(), other.weights, str(path))
         for name, tensor in other.weights.items():
             total[name] += tensor.double()

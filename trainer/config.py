@@ -36,7 +36,7 @@ _FREE = (
     "updates",
     "workers",
 )
-"""What a resumed run may change, since it changes nothing about the updates that are done."""
+"""What a resumed run may change, since it changes nothing about the updates that are done (a cosine's end does)."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -135,10 +135,20 @@ class TrainConfig:
     @property
     def identity(self) -> str:
         """A digest of what decides every update; a run resumes only under the same one."""
-        known = self.to_json()
-        if known["validation"] is not None and not self.validation_stops:
+        return value_digest(self._decisive())
+
+    def differing(self, other: Mapping[str, Any]) -> list[str]:
+        """Return the keys that decide an update and have another value in `other`, a configuration as plain values."""
+        skipped = () if self.validation_stops else ("validation",)
+        return [key for key, value in self._decisive().items() if value != other.get(key) and key not in skipped]
+
+    def _decisive(self) -> dict[str, Any]:
+        known = {key: value for key, value in self.to_json().items() if key not in _FREE}
+        if not self.validation_stops:
             known["validation"] = None
-        return value_digest({key: value for key, value in known.items() if key not in _FREE})
+        if self.optimizer.schedule == "cosine":
+            known["updates"] = self.updates
+        return known
 
     @property
     def validation_stops(self) -> bool:

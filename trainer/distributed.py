@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, TypeVar, cast
 
@@ -16,7 +16,7 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.nn.parallel import DistributedDataParallel
 
-from bisift.errors import ConfigError
+from bisift.errors import BisiftError, ConfigError
 from bisift.trainer.model import Transformer
 
 T = TypeVar("T")
@@ -42,6 +42,24 @@ class Group:
         held = [value]
         dist.broadcast_object_list(held, src=0)
         return held[0]
+
+    def lead(self, make: Callable[[], T]) -> T:
+        """Return in every rank what rank 0 makes. Where it fails, it raises alone; the others end without a word."""
+        if self.ranks == 1:
+            return make()
+        held: list[Any] = [None, False]
+        failed: BisiftError | None = None
+        if self.leads:
+            try:
+                held = [make(), True]
+            except BisiftError as error:
+                failed = error
+        value, made = self.agree(held)
+        if failed is not None:
+            raise failed
+        if not made:
+            raise SystemExit(1)
+        return cast("T", value)
 
     def gather(self, value: T) -> list[T]:
         """Return every rank's value."""

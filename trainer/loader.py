@@ -47,16 +47,21 @@ class _Stream(IterableDataset[Update]):
         return self._batches.updates(self._position, rank=self._rank, ranks=self._ranks, worker=worker, workers=workers)
 
 
+def check_ranks(micro_batches: int, ranks: int) -> None:
+    """Raise ConfigError where the micro-batches of an update cannot be dealt evenly to the ranks."""
+    if micro_batches % ranks:
+        raise ConfigError(
+            f"micro_batches {micro_batches} cannot be dealt to {ranks} ranks: make it a multiple of {ranks}"
+        )
+
+
 def load(batches: Batches, position: Position, *, rank: int = 0, ranks: int = 1, workers: int = 0) -> Iterator[Update]:
     """Yield a rank's part of every update from `position` on, without end; `workers` processes read ahead.
 
     Raises:
         ConfigError: the micro-batches of an update cannot be dealt evenly to the ranks.
     """
-    if batches.micro_batches % ranks:
-        raise ConfigError(
-            f"micro_batches {batches.micro_batches} cannot be dealt to {ranks} ranks: make it a multiple of {ranks}"
-        )
+    check_ranks(batches.micro_batches, ranks)
     stream = _Stream(batches, position, rank, ranks)
     if not workers:
         return iter(stream)

@@ -47,7 +47,7 @@ class Logs:
             self._file.flush()
         except OSError as error:
             raise BisiftError(
-                f"{self._path}: {error.strerror or error}: make room and give the same command again"
+                f"{self._path}: {error.strerror or error}: make room and give the command again (without --restart)"
             ) from error
         if self._writer is not None:
             for name, value in values.items():

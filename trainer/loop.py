@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from bisift.errors import BisiftError
+from bisift.manifest import value_digest
 from bisift.trainer.batches import Batches, MicroBatch, Update
 from bisift.trainer.checkpoint import Checkpoint, Folder
 from bisift.trainer.config import TrainConfig
@@ -30,7 +31,7 @@ from bisift.trainer.distributed import (
     parallel,
     weights_of,
 )
-from bisift.trainer.evaluation import bleu, check_parallel, read_lines
+from bisift.trainer.evaluation import bleu
 from bisift.trainer.loader import Sources, load
 from bisift.trainer.logs import Logs, progress_line
 from bisift.trainer.marks import best_tag
@@ -43,13 +44,16 @@ from bisift.trainer.vocabulary import Vocabulary
 
 @dataclass(frozen=True, slots=True)
 class TrainResult:
-    """How a run ended. `stopped`: early, by BLEU. `best_bleu` is on the validation set."""
+    """How a run ended. `stopped`: early, by BLEU. `best_bleu` is on the validation set.
+
+    `loss` is that of the last line of the log (None: nothing was left to do).
+    """
 
     output: str
     updates: int
     target_tokens: int
     skipped: int
-    loss: float
+    loss: float | None
     best_bleu: float | None
     best_update: int | None
     stopped: bool
@@ -95,11 +99,12 @@ class Trainer:
         self.best: tuple[float, int] | None = None
         self.since_best = 0
         self.average: Average | None = None
+        self._validation = prepared.validation
+        self._validation_digest = value_digest({"validation": prepared.validation})
         if prepared.checkpoint is not None:
             self._restore(prepared.checkpoint)
         elif config.optimizer.ema:
             self.average = Average(self.plain.parameters(), config.optimizer.ema)
-        self._validation = self._read_validation()
 
     def run(self) -> TrainResult:
         """Train to the end.
@@ -107,7 +112,7 @@ class Trainer:
         Raises:
             BisiftError: the loss is no number, memory or disk is full, or an input is bad.
         """
-        started, resumed_at, loss = time.perf_counter(), self.update, math.nan
+        started, resumed_at, loss = time.perf_counter(), self.update, None
         stopped = self._is_over()
         updates = self._updates()
         recent: deque[tuple[int, tuple[MicroBatch, ...]]] = deque(maxlen=self.config.log_every)
@@ -119,21 +124,24 @@ class Trainer:
             with _memory(number, one):
                 norm = self._step(one, number, meter)
             self.update, self.position, self.tokens = number, one.after, self.tokens + one.tokens
-            logged = number % self.config.log_every == 0 or number == self.config.updates
-            if (self.where.device.type == "cpu" or logged) and not math.isfinite(norm.item()):
+            logged = self._due(number, self.config.log_every)
+            saves = self._due(number, self.config.save_every)
+            validates = self._due(number, self.config.validation.every if self.config.validation else 0)
+            looks = self.where.device.type == "cpu" or logged or saves or validates
+            if looks and not math.isfinite(norm.item()):
                 raise self._not_a_number(number, recent)
             if logged:
                 loss, meter = self._log(meter, norm), self._meter()
-            saves = self._due(number, self.config.save_every)
-            validates = self._due(number, self.config.validation.every if self.config.validation else 0)
+            paused = time.perf_counter()
             if saves and self.config.follow and self._grown():  # before saving: a run resumed here must know it
                 updates = self._updates()
             if validates:
                 stopped = self._validate()  # which saves, too
             elif saves:
                 self.save()
-            if saves or validates:
-                meter.started = time.perf_counter()
+            meter.started += time.perf_counter() - paused
+            if stopped and not logged:
+                loss = self._log(meter, norm)
         path = self.folder.latest()
         return TrainResult(
             output=self.config.output,
@@ -164,14 +172,15 @@ class Trainer:
         self.optimizer.zero_grad(set_to_none=True)
         for index, batch in enumerate(one.batches):
             self.plain.masks.begin(self.config.seed, number, index * ranks + self.where.rank, device)
-            meter.flops += self.plain.flops(batch)
+            meter.flops += self.plain.flops(batch) * (2 if self.config.loss.rdrop else 1)
             batch = batch.to(device)
             with accumulating(self.model, last=index == len(one.batches) - 1):
                 with torch.autocast(device.type, torch.bfloat16, enabled=self.precision.autocast):
                     loss, likelihood = self.model(batch, self.config.loss)
                 # Ranks average their gradients: times their number it is the sum, over all ranks' tokens.
                 (loss * (ranks / one.weight)).backward()
-            meter.values += torch.stack([loss.detach(), likelihood.detach()]).double() / one.weight
+            meter.values[0] += loss.detach().double() / one.weight
+            meter.values[1] += likelihood.detach().double() / one.tokens
         bound = self.config.optimizer.clip or math.inf
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), bound)
         self.optimizer.step()
@@ -213,14 +222,6 @@ class Trainer:
     def _is_over(self) -> bool:
         patience = self.config.validation.patience if self.config.validation else 0
         return bool(patience) and self.since_best >= patience
-
-    def _read_validation(self) -> tuple[list[str], list[str]] | None:
-        chosen = self.config.validation
-        if chosen is None:
-            return None
-        sources, references = read_lines(chosen.source), read_lines(chosen.reference)
-        check_parallel(sources, references, (chosen.source, chosen.reference))
-        return sources[: chosen.limit], references[: chosen.limit]
 
     def _validate(self) -> bool:
         """Translate the validation set in rank 0, keep the best checkpoint, and say whether to stop."""
@@ -292,6 +293,8 @@ class Trainer:
             "start": self.sources.start.to_json(),
             "best": list(self.best) if self.best else None,
             "since_best": self.since_best,
+            "validation": self._validation_digest,
+            "edges": None if self.batches.edges is None else self.batches.edges.tolist(),
             "precision": self.precision.name,
             "identity": self.config.identity,
             "ranking": self.batches.tokens.ranking.digest,
@@ -309,8 +312,9 @@ class Trainer:
         load_optimizer(self.model, self.optimizer, checkpoint.optimizer)
         self.update, self.tokens = state["update"], state["tokens"]
         self.position = dataclasses.replace(self.position, **state["position"])
-        self.best = (state["best"][0], state["best"][1]) if state["best"] else None
-        self.since_best = state["since_best"]
+        if state["best"] and state.get("validation") == self._validation_digest:  # else it says nothing
+            self.best = (state["best"][0], state["best"][1])
+            self.since_best = state["since_best"]
 
     def _grown(self) -> bool:
         """Whether a stream has published more since; if so, its rows are taken in from here on."""

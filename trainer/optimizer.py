@@ -47,15 +47,15 @@ class OptimizerConfig:
     def rate(self, update: int, updates: int) -> float:
         """The learning rate of an update, from 1, of a run of `updates`.
 
-        Linear warm-up; then by the inverse square root (Vaswani et al. 2017, section 5.3), or half a cosine down to 0
-        (arXiv 1608.03983), or constant.
+        Linear warm-up; then by the inverse square root (Vaswani et al. 2017, section 5.3), or half a cosine that
+        would be 0 after the last one (arXiv 1608.03983), or constant.
         """
         if update <= self.warmup:
             return self.learning_rate * update / self.warmup
         if self.schedule == "inverse-square-root":
             return self.learning_rate * math.sqrt(max(self.warmup, 1) / update)
         if self.schedule == "cosine":
-            done = min(1.0, (update - self.warmup) / max(1, updates - self.warmup))
+            done = min(1.0, (update - self.warmup) / max(1, updates + 1 - self.warmup))
             return self.learning_rate * 0.5 * (1 + math.cos(math.pi * done))
         return self.learning_rate
 

