@@ -142,8 +142,13 @@ def test_the_likelihood_is_that_of_a_token_whatever_it_weighs(data: Path, tmp_pa
 
 
 def test_two_passes_are_twice_the_work(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    seen = []
-    monkeypatch.setattr("bisift.trainer.loop.Group.sum", lambda self, values: seen.append(values.clone()) or values)
+    seen: list[Any] = []
+
+    def kept(self: Group, values: Any) -> Any:
+        seen.append(values.clone())
+        return values
+
+    monkeypatch.setattr(Group, "sum", kept)
     for rdrop in (0.0, 1.0):
         run(data, tmp_path / str(rdrop), updates=1, log_every=1, loss={"rdrop": rdrop})
     flops = [one.item() for one in seen if one.numel() == 1]
@@ -200,7 +205,12 @@ def test_where_rank_0_fails_the_others_end_without_a_word(monkeypatch: pytest.Mo
     import torch
 
     sent: list[Any] = []
-    monkeypatch.setattr(Group, "agree", lambda self, value: sent.append(value) or sent[0])
+
+    def agree(self: Group, value: Any) -> Any:
+        sent.append(value)
+        return sent[0]
+
+    monkeypatch.setattr(Group, "agree", agree)
 
     def fail() -> int:
         raise InputError("no such file")
