@@ -22,6 +22,9 @@ from bisift.trainer.vocabulary import BOS, EOS, PAD, TAGS, UNKNOWN, Vocabulary, 
 NEVER = [PAD, UNKNOWN, BOS, *range(tag_id(0), tag_id(TAGS))]
 """Pieces that no translation holds."""
 
+MOST = 1_000_000
+"""No number of a search may be larger: what is, or is infinite, is a slip."""
+
 _BLOCK = 64
 
 
@@ -43,10 +46,10 @@ class DecodeConfig:
 
     def check(self) -> None:
         """Raise ConfigError where a value cannot be."""
-        if self.beam < 1 or self.batch < 1 or self.max_source < 1:
-            raise ConfigError("beam, batch and max_source must be at least 1")
-        if self.length_penalty < 0 or self.max_ratio < 0 or self.max_extra < 1:
-            raise ConfigError("length_penalty and max_ratio must be at least 0, max_extra at least 1")
+        for name in ("beam", "length_penalty", "max_ratio", "max_extra", "max_source", "batch"):
+            value, least = getattr(self, name), 0 if name in ("length_penalty", "max_ratio") else 1
+            if not least <= value <= MOST:  # NaN is not, either
+                raise ConfigError(f"{name} {value}: must be from {least} to {MOST:,}")
 
     def cap(self, source: int) -> int:
         """The most pieces that a source of so many pieces may become, EOS apart."""
@@ -66,8 +69,14 @@ class SampleConfig:
 
     def check(self) -> None:
         """Raise ConfigError where a value cannot be."""
-        if self.samples < 1 or self.temperature <= 0 or not 0 <= self.epsilon < 1:
-            raise ConfigError("samples must be at least 1, temperature above 0, epsilon from 0 to below 1")
+        if self.samples < 1:
+            raise ConfigError(f"samples {self.samples}: must be at least 1")
+        if not 1 / MOST <= self.temperature <= MOST:  # beyond, fp32 has no quotients; NaN is not, either
+            raise ConfigError(f"temperature {self.temperature}: must be from {1 / MOST:f} to {MOST:,}")
+        if not 0 <= self.epsilon < 1:
+            raise ConfigError(f"epsilon {self.epsilon}: must be from 0 to below 1")
+        if not 0 <= self.seed < 2**63:
+            raise ConfigError(f"seed {self.seed}: must be from 0 to 2^63 - 1")
 
 
 class Steps:
@@ -215,7 +224,7 @@ def sample(
         p_NV = (steps.next(piece_N) / config.temperature).softmax(1)
         p_NV = p_NV.masked_fill(p_NV < torch.minimum(p_NV.amax(1, keepdim=True), p_NV.new_tensor(config.epsilon)), 0)
         sum_NV = p_NV.cumsum(1)
-        place_N = (draw_BR.index_select(0, segment_B.cpu()) << 16 | t).view(-1)
+        place_N = (draw_BR.index_select(0, segment_B.cpu()) << 20 | t).view(-1)
         u_N = torch.from_numpy(uniform(place_N.numpy(), config.seed)).to(device, p_NV.dtype)
         piece_N = torch.searchsorted(sum_NV, (u_N * sum_NV[:, -1])[:, None], right=True)[:, 0]
         piece_N = torch.minimum(piece_N, (p_NV > 0).long().mul(torch.arange(p_NV.shape[1], device=device)).amax(1))

@@ -16,6 +16,9 @@ from bisift.errors import ConfigError, InputError
 
 RESAMPLES = 1_000
 
+TOKENIZERS = ("13a", "intl", "zh", "ja-mecab", "ko-mecab", "char", "none")
+"""Those of sacrebleu that download nothing."""
+
 
 @dataclass(frozen=True, slots=True)
 class Score:
@@ -50,8 +53,11 @@ def split_lines(data: bytes, path: str) -> list[str]:
     """Return the lines of UTF-8 bytes, without BOM and line ends.
 
     Raises:
-        InputError: they are not UTF-8.
+        InputError: they are not UTF-8, or hold a NUL, as UTF-16 does.
     """
+    if b"\0" in data:
+        row = data.count(b"\n", 0, data.index(b"\0")) + 1
+        raise InputError(f"{path}: row {row}: holds a NUL: not UTF-8 text: convert the file")
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -74,10 +80,20 @@ def check_parallel(first: Sequence[str], second: Sequence[str], names: tuple[str
 
 
 def metrics(*, lowercase: bool = False, tokenize: str = "13a") -> dict[str, Metric]:
-    """BLEU (Papineni et al. 2002; Post 2018, arXiv 1804.08771) and chrF (Popović 2015)."""
-    if tokenize not in BLEU.TOKENIZERS:
-        raise ConfigError(f"no BLEU tokenizer {tokenize!r}: one of {', '.join(sorted(BLEU.TOKENIZERS))}")
-    return {"BLEU": BLEU(tokenize=tokenize, lowercase=lowercase), "chrF2": CHRF(lowercase=lowercase)}
+    """BLEU (Papineni et al. 2002; Post 2018, arXiv 1804.08771) and chrF (Popović 2015).
+
+    Raises:
+        ConfigError: there is no such tokenizer, or its package is missing.
+    """
+    if tokenize not in TOKENIZERS:
+        raise ConfigError(f"no BLEU tokenizer {tokenize!r}: one of {', '.join(TOKENIZERS)}")
+    try:
+        found = BLEU(tokenize=tokenize, lowercase=lowercase)
+    except RuntimeError as error:
+        raise ConfigError(
+            f"the BLEU tokenizer {tokenize} needs a package: pip install 'sacrebleu[{tokenize[:2]}]'"
+        ) from error
+    return {"BLEU": found, "chrF2": CHRF(lowercase=lowercase)}
 
 
 def bleu(hypotheses: Sequence[str], references: Sequence[str]) -> float:
@@ -95,8 +111,10 @@ def compare(
 ) -> dict[str, list[Score]]:
     """Score systems; with more than one, paired bootstrap against the first (Koehn 2004, W04-3250).
 
+    A score that equals the first's has p = 1: sacrebleu's count of larger differences would give it the smallest.
+
     Raises:
-        ConfigError: there is no such tokenizer.
+        ConfigError: there is no such tokenizer, or its package is missing.
     """
     found: dict[str, list[Score]] = {name: [] for name in systems}
     chosen = metrics(lowercase=lowercase, tokenize=tokenize)
@@ -116,6 +134,7 @@ def compare(
     outcome: tuple[Any, Any] = test()
     signatures, scores = outcome
     for title in chosen:
+        baseline = scores[title][0].score
         for name, result in zip(scores["System"], scores[title], strict=True):
             found[name].append(
                 Score(
@@ -124,7 +143,7 @@ def compare(
                     signatures[title].format(),
                     None if result.mean is None else float(result.mean),
                     None if result.ci is None else float(result.ci),
-                    None if result.p_value is None else float(result.p_value),
+                    None if result.p_value is None else 1.0 if result.score == baseline else float(result.p_value),
                 )
             )
     return found

@@ -14,11 +14,14 @@ import torch
 from torch import Tensor, nn
 
 from bisift.errors import BisiftError, ConfigError
+from bisift.manifest import write_json
 from bisift.trainer.checkpoint import Checkpoint
 from bisift.trainer.model import Transformer, sinusoids
-from bisift.trainer.vocabulary import BOS, EOS, UNKNOWN, Vocabulary
+from bisift.trainer.vocabulary import BOS, EOS, UNKNOWN, Vocabulary, tag_id
 
 VOCABULARY_NAME = "vocabulary.model"
+TAG_NAME = "tag.json"
+"""Where the checkpoint was trained with tags: the `piece` (and its `id`) to put before each source."""
 QUANTIZATIONS = ("float32", "int8", "int8_float32", "int16", "float16", "bfloat16")
 PLACES = 2_048
 """Positions that an exported model knows."""
@@ -46,6 +49,8 @@ def export(checkpoint: Checkpoint, output: Path, *, to: str, quantization: str =
             made = Path(temporary) / output.name
             made.mkdir()
             (made / VOCABULARY_NAME).write_bytes(checkpoint.vocabulary)
+            if (tag := checkpoint.state.get("tag", -1)) >= 0:
+                write_json(made / TAG_NAME, {"piece": f"<tag{tag}>", "id": tag_id(tag)})
             writer(checkpoint, made, quantization)
             shutil.move(made, output)
     except OSError as error:

@@ -20,6 +20,8 @@ PAD, UNKNOWN, BOS, EOS = 0, 1, 2, 3
 TAGS = 8
 """Pieces set aside to mark sources (curricula.Tags); as control symbols they are never found in text."""
 
+_BREAKS = re.compile(r"[\n\r\0]+")
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class VocabularyConfig:
@@ -68,8 +70,8 @@ class Vocabulary:
         return cast("list[list[int]]", self._pieces.EncodeAsIds(list(texts)))
 
     def decode(self, ids: Sequence[Sequence[int]]) -> list[str]:
-        """Return the text of each list of ids."""
-        return [self._pieces.DecodeIds([int(piece) for piece in row]) for row in ids]
+        """Return the text of each list of ids on one line: line breaks, which bytes may make, and NULs are a space."""
+        return [_BREAKS.sub(" ", self._pieces.DecodeIds([int(piece) for piece in row])) for row in ids]
 
     def pieces(self) -> list[str]:
         """Return all pieces by id."""

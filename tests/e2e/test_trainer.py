@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 from click.testing import CliRunner, Result
 
@@ -88,6 +90,35 @@ def test_translate_and_evaluate_agree(folder: Path) -> None:
     assert "tok:13a" in table.stdout
 
 
+def test_systems_are_told_apart(folder: Path, tmp_path: Path) -> None:
+    other = tmp_path / "run" / "checkpoints" / best(folder).name
+    other.parent.mkdir(parents=True)
+    shutil.copyfile(best(folder), other)
+    (tmp_path / "long.src").write_text("x" * 1100 + "\n" + "The cat.\n" * 11)
+    options = ("--source", tmp_path / "long.src", "--reference", folder / "test.ref", "--max-ratio", "0", "--beam", "1")
+    system = f"a/b/c/d={folder}/test.ref"
+    result = run("evaluate", best(folder), other, "--system", system, *options, "--resamples", "9", "--threads", "1")
+    assert result.exit_code == 0, result.output
+    rows = [line.split("  ")[0] for line in result.stdout.splitlines()[:3]]
+    assert rows[0] == "a/b/c/d (baseline)"
+    assert rows[1] != rows[2]
+    assert all(str(path).endswith(row) for path, row in zip((best(folder), other), rows[1:], strict=True))
+    assert result.stderr.count("warning: 1 segments were cut after 1,024 pieces") == 2
+
+
+def test_help_names_all_choices() -> None:
+    from bisift.trainer.evaluation import TOKENIZERS
+    from bisift.trainer.export import QUANTIZATIONS
+
+    for command, option, choices in (
+        ("evaluate", "tokenize", TOKENIZERS),
+        ("export", "quantization", QUANTIZATIONS),
+    ):
+        (found,) = (one for one in cli.commands[command].params if one.name == option)
+        assert isinstance(found, click.Option)
+        assert str(found.help).endswith(f": {', '.join(choices)}.")
+
+
 def test_stdin_to_stdout(folder: Path) -> None:
     result = run("translate", best(folder), "--beam", "1", "--threads", "1", input="The cat sees.\n\nשלום\n")
     assert result.exit_code == 0, result.output
@@ -116,6 +147,17 @@ def test_average_and_fine_tune(folder: Path, tmp_path: Path) -> None:
     assert tuned.exit_code == 0, tuned.output
     events = [json.loads(line) for line in (tmp_path / "tuned" / "log.jsonl").read_text().splitlines()]
     assert events[0]["loss"] < json.loads((folder / "result.json").read_text())["loss"] + 0.5
+
+
+@pytest.mark.parametrize("tag", [-1, 3])
+def test_an_export_names_the_tag(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tag: int) -> None:
+    from bisift.trainer.checkpoint import Checkpoint
+    from bisift.trainer.export import export
+
+    monkeypatch.setattr("bisift.trainer.export._to_onnx", lambda *_: None)
+    export(Checkpoint(config={}, vocabulary=b"", weights={}, state={"tag": tag}), tmp_path / "made", to="onnx")
+    found = [json.loads(path.read_text()) for path in (tmp_path / "made").glob("tag.json")]
+    assert found == ([] if tag < 0 else [{"piece": "<tag3>", "id": 7}])
 
 
 def test_onnx_agrees_with_torch(folder: Path, tmp_path: Path) -> None:
@@ -182,16 +224,34 @@ def test_ctranslate2_agrees_with_torch(folder: Path, tmp_path: Path) -> None:
         (("train", "{folder}/run.yaml", "data={folder}/nowhere", "output={tmp}/o"), 1, "manifest.json: No such file"),
         (("translate", "none.pt", "-i", "{folder}/test.src"), 1, "none.pt: No such file or directory"),
         (("translate", "{folder}/run.yaml"), 1, "not a checkpoint of trainer-cli, or damaged"),
+        (("translate", "{folder}/run"), 1, "name a file in its checkpoints/, such as best.pt"),
+        (("export", "{folder}/run", "--to", "onnx", "-o", "{tmp}/x"), 1, "name a file in its checkpoints/"),
+        (("translate", "{best}", "--max-ratio", "nan"), 2, "max_ratio nan: must be from 0"),
         (("translate", "{best}", "--mbr"), 2, "give --samples N, too"),
+        (("translate", "{best}", "--temperature", "0.5"), 2, "--temperature is about samples"),
+        (("translate", "{best}", "--epsilon", "0.02"), 2, "--epsilon is about samples"),
+        (("translate", "{best}", "--seed", "1"), 2, "--seed is about samples"),
+        (("translate", "{best}", "--samples", "2", "--seed", "-1"), 2, "-1 is not in the range"),
+        (("translate", "{best}", "--samples", "2", "--seed", "99999999999999999999"), 2, "is not in the range"),
         (("evaluate", "--reference", "{folder}/test.ref"), 2, "give a checkpoint, or --system"),
         (("evaluate", "{best}", "--reference", "{folder}/test.ref"), 2, "a checkpoint needs --source"),
-        (("evaluate", "--reference", "{folder}/test.ref", "--system", "x"), 2, "is not NAME=FILE"),
+        (("evaluate", "--reference", "x", "--system", "x"), 2, "is not NAME=FILE"),
+        (("evaluate", "--reference", "x", "--system", "a=x", "--source", "x"), 2, "--source is for checkpoints"),
+        (("evaluate", "--reference", "x", "--system", "a=x", "--system", "a=y"), 2, "'a' stands for two systems"),
+        (("evaluate", "--reference", "x", "--source", "x", "a.pt", "a.pt"), 2, "'a.pt' stands for two systems"),
+        (("evaluate", "--reference", "x", "--source", "x", "--system", "a=x", "a"), 2, "'a' stands for two systems"),
+        (("evaluate", "--reference", "-", "--source", "-", "a.pt"), 2, "only one of them can be stdin"),
+        (("evaluate", "--reference", "-", "--system", "a=-"), 2, "only one of them can be stdin"),
         (
             ("evaluate", "--reference", "{folder}/test.ref", "--system", "a={folder}/run.yaml"),
             1,
             "they must be parallel",
         ),
         (("average", "{folder}", "-o", "{tmp}/x.pt"), 2, "holds no checkpoints"),
+        (("average", "{best}", "-o", "{tmp}"), 2, "is a folder: name a file"),
+        (("average", "{best}", "-o", "{best}/x.pt"), 1, "x.pt: the average could not be written: File exists"),
+        (("average", "{best}", "-o", "{folder}/run/checkpoints/best.pt"), 2, "name another file"),
+        (("average", "{best}", "-o", "{folder}/run/checkpoints/update-00000099.pt"), 2, "name another file"),
         (
             ("export", "{best}", "--to", "onnx", "--quantization", "int8", "-o", "{tmp}/x"),
             2,

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
 
 from bisift.errors import ConfigError
-from bisift.trainer.decoding import NEVER, DecodeConfig, SampleConfig, Translator, beam_search, sample, top
+from bisift.trainer.decoding import MOST, NEVER, DecodeConfig, SampleConfig, Translator, beam_search, sample, top
 from bisift.trainer.model import ModelConfig, Transformer
+from bisift.trainer.permutation import uniform
 from bisift.trainer.vocabulary import BOS, EOS, PAD, VocabularyConfig, train_vocabulary
 from tests.ranked import clean
 
@@ -178,10 +180,63 @@ def test_a_tag_is_put_before_the_source(translator: Translator) -> None:
     assert marked[0, 0] == 4 + 3
 
 
-def test_wrong_options_are_refused(translator: Translator) -> None:
-    for config in (DecodeConfig(beam=0), DecodeConfig(length_penalty=-1), DecodeConfig(max_extra=0)):
-        with pytest.raises(ConfigError):
-            translator.translate(["a"], config)
-    for drawn in (SampleConfig(samples=0), SampleConfig(temperature=0), SampleConfig(epsilon=1)):
-        with pytest.raises(ConfigError):
-            translator.samples(["a"], drawn, DecodeConfig())
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"beam": 0}, "beam 0: must be from 1"),
+        ({"batch": 0}, "batch 0"),
+        ({"max_extra": 0}, "max_extra 0"),
+        ({"max_source": 0}, "max_source 0"),
+        ({"length_penalty": -1}, "length_penalty -1: must be from 0"),
+        ({"length_penalty": math.nan}, "length_penalty nan"),
+        ({"max_ratio": math.nan}, "max_ratio nan"),
+        ({"max_ratio": math.inf}, "max_ratio inf"),
+        ({"max_ratio": 1e30}, r"max_ratio 1e\+30"),
+    ],
+)
+def test_a_search_that_cannot_be_is_refused(translator: Translator, values: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=f"^{message}"):
+        translator.translate(["a"], DecodeConfig(**values))
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"samples": 0}, "samples 0"),
+        ({"temperature": 0}, "temperature 0: must be from 0.000001"),
+        ({"temperature": math.nan}, "temperature nan"),
+        ({"temperature": math.inf}, "temperature inf"),
+        ({"temperature": 1e-300}, "temperature 1e-300"),
+        ({"epsilon": 1}, "epsilon 1"),
+        ({"epsilon": math.nan}, "epsilon nan"),
+        ({"seed": -1}, "seed -1"),
+        ({"seed": 2**63}, f"seed {2**63}"),
+    ],
+)
+def test_samples_that_cannot_be_are_refused(translator: Translator, values: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=f"^{message}"):
+        translator.samples(["a"], SampleConfig(**values), DecodeConfig())
+
+
+def test_a_translation_is_one_line(translator: Translator, monkeypatch: pytest.MonkeyPatch) -> None:
+    pieces = translator.vocabulary.pieces()
+    text = translator.vocabulary.encode(["The cat"])[0]
+    row = [*text, *(pieces.index(f"<0x{byte}>") for byte in ("0D", "0A", "00", "0A")), *text]
+    monkeypatch.setattr("bisift.trainer.decoding.beam_search", lambda *_: [row])
+    monkeypatch.setattr("bisift.trainer.decoding.sample", lambda *_: [[row, row]])
+    (found,) = translator.translate(["a"], DecodeConfig())
+    assert found.split() == ["The", "cat", "The", "cat"]
+    assert not {"\n", "\r", "\0"} & set(found)
+    assert translator.samples(["a"], SampleConfig(samples=2), DecodeConfig()) == [[found, found]]
+
+
+def test_long_samples_share_no_random_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+    places: list[Any] = []
+
+    def recorded(place_N: Any, seed: int) -> Any:
+        places.append(place_N)
+        return uniform(place_N, seed)
+
+    monkeypatch.setattr("bisift.trainer.decoding.uniform", recorded)
+    sample(sharp(), padded(sources(2)), torch.tensor([1, 1]), SampleConfig(samples=2), range(2))
+    assert min(places[0][1:] - places[0][:-1]) >= MOST

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from bisift.commands import Command, option
-from bisift.errors import ConfigError
+from bisift.errors import BisiftError, ConfigError
 from bisift.trainer.cli.common import need_torch
 
 
@@ -33,9 +33,17 @@ def average(checkpoints: tuple[str, ...], output: str, last: int | None) -> None
     """Write a checkpoint with the mean weights of those given, or of those that a RUN's folder holds."""
     need_torch()
 
-    from bisift.trainer.checkpoint import Folder
+    from bisift.trainer.checkpoint import BEST_NAME, Folder
     from bisift.trainer.checkpoint import average as mean
+    from bisift.trainer.setup import CONFIG_NAME
 
+    target = Path(output)
+    if target.is_dir():
+        raise ConfigError(f"{output}: is a folder: name a file, such as {target / 'averaged.pt'}")
+    run = target.resolve().parent.parent
+    in_run = (run / CONFIG_NAME).exists() and target.resolve().parent == Folder(run, 1).path
+    if in_run and (target.name == BEST_NAME or target.match("update-????????.pt")):
+        raise ConfigError(f"{output}: is the run's own, which goes on from it: name another file")
     paths: list[Path] = []
     for given in checkpoints:
         if not Path(given).is_dir():
@@ -45,5 +53,10 @@ def average(checkpoints: tuple[str, ...], output: str, last: int | None) -> None
         if not found:
             raise ConfigError(f"{given}: holds no checkpoints: it is not the output of trainer-cli train")
         paths += found[-last:] if last else found
-    mean(paths).save(Path(output))
+    averaged = mean(paths)
+    try:
+        averaged.save(target)
+    except BisiftError as error:
+        reason = getattr(error.__cause__, "strerror", None) or "the disk is full or refuses"
+        raise BisiftError(f"{output}: the average could not be written: {reason}") from error
     click.echo(f"averaged {len(paths):,} checkpoints -> {output}", err=True)

@@ -6,15 +6,17 @@ import contextlib
 import importlib.util
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from bisift.commands import option
-from bisift.errors import BisiftError, ConfigError
+from bisift.errors import BisiftError, ConfigError, InputError
 from bisift.manifest import atomic_path
 
 if TYPE_CHECKING:
+    from bisift.trainer.checkpoint import Checkpoint
     from bisift.trainer.decoding import DecodeConfig, Translator
 
 SEARCH, RUN = "Search", "Run"
@@ -89,11 +91,30 @@ def need_torch() -> None:
 
 
 def search_config(settings: dict[str, Any]) -> DecodeConfig:
-    """Build the search from a command's options."""
+    """Build the search from a command's options.
+
+    Raises:
+        ConfigError: a value cannot be.
+    """
     from bisift.trainer.decoding import DecodeConfig
 
     names = ("beam", "length_penalty", "max_ratio", "batch")
-    return DecodeConfig(**{name: settings[name] for name in names})
+    config = DecodeConfig(**{name: settings[name] for name in names})
+    config.check()
+    return config
+
+
+def load_checkpoint(path: str) -> Checkpoint:
+    """Read a checkpoint.
+
+    Raises:
+        InputError, ModelError: it cannot be read, or is a folder.
+    """
+    from bisift.trainer.checkpoint import Checkpoint
+
+    if Path(path).is_dir():
+        raise InputError(f"{path}: is a folder: of a run, name a file in its checkpoints/, such as best.pt")
+    return Checkpoint.load(path)
 
 
 def translator_of(path: str, settings: dict[str, Any]) -> Translator:
@@ -105,7 +126,6 @@ def translator_of(path: str, settings: dict[str, Any]) -> Translator:
     """
     import torch
 
-    from bisift.trainer.checkpoint import Checkpoint
     from bisift.trainer.decoding import Translator
     from bisift.trainer.vocabulary import Vocabulary
 
@@ -115,7 +135,7 @@ def translator_of(path: str, settings: dict[str, Any]) -> Translator:
     if wanted == "cuda" and not torch.cuda.is_available():
         raise ConfigError("--device cuda: no usable GPU here")
     device = torch.device("cuda" if wanted != "cpu" and torch.cuda.is_available() else "cpu")
-    checkpoint = Checkpoint.load(path)
+    checkpoint = load_checkpoint(path)
     return Translator(checkpoint.model(device), Vocabulary(checkpoint.vocabulary), checkpoint.state.get("tag", -1))
 
 
@@ -123,7 +143,7 @@ def read_input(path: str) -> list[str]:
     """Read segments from a file, or from stdin.
 
     Raises:
-        InputError: it cannot be read, or is not UTF-8.
+        InputError: it cannot be read, or is not UTF-8 text.
     """
     from bisift.trainer.evaluation import read_lines, split_lines
 
@@ -144,6 +164,12 @@ def write_output(path: str, lines: Sequence[str]) -> None:
             temporary.write_bytes(data)
     except OSError as error:
         raise BisiftError(f"{path}: {error.strerror or error}") from error
+
+
+def warn_of_cuts(translator: Translator, lines: Sequence[str], config: DecodeConfig) -> None:
+    """Say on stderr how many segments were too long to be translated whole."""
+    if cut := translator.cut(lines, config):
+        click.echo(f"warning: {cut:,} segments were cut after {config.max_source:,} pieces", err=True)
 
 
 @contextlib.contextmanager

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
+from collections.abc import Collection
 from typing import Any
 
 import click
 
 from bisift.commands import Command, option
 from bisift.trainer.cli.common import (
+    STANDARD,
     need_torch,
     progress,
     read_input,
     search_config,
     search_options,
     translator_of,
+    warn_of_cuts,
 )
 
 
@@ -37,7 +39,7 @@ from bisift.trainer.cli.common import (
     multiple=True,
     metavar="NAME=FILE",
     section="Files",
-    help="A finished translation to score, too (repeatable).",
+    help="A finished translation to score, too (repeatable). These come before the checkpoints.",
 )
 @option("--lowercase", is_flag=True, section="Metrics", help="Compare without case.")
 @option(
@@ -60,23 +62,21 @@ from bisift.trainer.cli.common import (
 @option("--json", "as_json", is_flag=True, section="Metrics", help="Print the scores as one JSON object on stdout.")
 @search_options
 def evaluate(checkpoints: tuple[str, ...], systems: tuple[str, ...], reference: str, **settings: Any) -> None:
-    """Translate the source with each CHECKPOINT and score it; with several systems, test against the first of them."""
-    if checkpoints and not settings["source"]:
-        raise click.UsageError("a checkpoint needs --source")
-    if not checkpoints and not systems:
-        raise click.UsageError("give a checkpoint, or --system NAME=FILE")
+    """Translate the source with each CHECKPOINT and score it; several systems are tested against the baseline.
+
+    The baseline is the first --system or, where there is none, the first CHECKPOINT.
+    """
+    finished = _finished(checkpoints, systems, reference, settings["source"])
     need_torch()
 
     from bisift.trainer.evaluation import as_json as plain
     from bisift.trainer.evaluation import check_parallel, compare, metrics
 
     metrics(tokenize=settings["tokenize"])
+    search = search_config(settings)
     references = read_input(reference)
     outputs: dict[str, list[str]] = {}
-    for system in systems:
-        name, equals, path = system.partition("=")
-        if not (name and equals and path) or name in outputs:
-            raise click.BadParameter(f"{system!r} is not NAME=FILE with a name of its own", param_hint="--system")
+    for name, path in finished.items():
         outputs[name] = read_input(path)
         check_parallel(references, outputs[name], (reference, path))
     if checkpoints:
@@ -85,7 +85,8 @@ def evaluate(checkpoints: tuple[str, ...], systems: tuple[str, ...], reference: 
         for path in checkpoints:
             translator = translator_of(path, settings)
             with progress(len(sources)) as show:
-                outputs[path] = translator.translate(sources, search_config(settings), show)
+                outputs[path] = translator.translate(sources, search, show)
+            warn_of_cuts(translator, sources, search)
     scores = compare(
         outputs,
         references,
@@ -96,12 +97,42 @@ def evaluate(checkpoints: tuple[str, ...], systems: tuple[str, ...], reference: 
     if settings["as_json"]:
         click.echo(json.dumps({"segments": len(references), "systems": plain(scores)}, ensure_ascii=False))
         return
-    click.echo(_table(scores))
+    click.echo(_table(scores, finished))
 
 
-def _table(scores: dict[str, list[Any]]) -> str:
-    """A line a system, a column a metric, and the signatures below."""
-    width = max(len(_short(name)) for name in scores)
+def _finished(
+    checkpoints: tuple[str, ...], systems: tuple[str, ...], reference: str, source: str | None
+) -> dict[str, str]:
+    """Return the files of finished translations by name.
+
+    Raises:
+        click.UsageError: the options do not go together.
+    """
+    if checkpoints and not source:
+        raise click.UsageError("a checkpoint needs --source")
+    if source and not checkpoints:
+        raise click.UsageError("--source is for checkpoints to translate: name one, or leave it out")
+    if not checkpoints and not systems:
+        raise click.UsageError("give a checkpoint, or --system NAME=FILE")
+    pairs = [system.partition("=")[::2] for system in systems]
+    for system, (name, path) in zip(systems, pairs, strict=True):
+        if not (name and path):
+            raise click.BadParameter(f"{system!r} is not NAME=FILE", param_hint="--system")
+    names = [*(name for name, _ in pairs), *checkpoints]
+    for name in names:
+        if names.count(name) > 1:
+            raise click.UsageError(f"{name!r} stands for two systems: each needs a name of its own")
+    if [reference, source, *(path for _, path in pairs)].count(STANDARD) > 1:
+        raise click.UsageError("--reference, --source and --system: only one of them can be stdin")
+    return dict(pairs)
+
+
+def _table(scores: dict[str, list[Any]], given: Collection[str]) -> str:
+    """A line a system, a column a metric, and the signatures below; names that were given stand as they are."""
+    labels = {name: name if name in given else _short(name, scores) for name in scores}
+    if len(scores) > 1:
+        labels[next(iter(scores))] += " (baseline)"
+    width = max(map(len, labels.values()))
     lines = []
     for name, found in scores.items():
         cells = []
@@ -112,10 +143,14 @@ def _table(scores: dict[str, list[Any]]) -> str:
             if score.p_value is not None:
                 cell += f" (p = {score.p_value:.3f})"
             cells.append(cell)
-        lines.append(f"{_short(name):<{width}}  " + "   ".join(cells))
+        lines.append(f"{labels[name]:<{width}}  " + "   ".join(cells))
     lines += [f"{score.metric}: {score.signature}" for score in next(iter(scores.values()))]
     return "\n".join(lines)
 
 
-def _short(name: str) -> str:
-    return "/".join(Path(name).parts[-3:])
+def _short(path: str, names: Collection[str]) -> str:
+    """As many of a path's last parts as no other name ends in."""
+    parts = path.split("/")
+    ends = ["/".join(parts[-count:]) for count in range(1, len(parts))]
+    others = [f"/{name}" for name in names if name != path]
+    return next((end for end in ends if not any(other.endswith(f"/{end}") for other in others)), path)

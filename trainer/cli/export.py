@@ -8,7 +8,7 @@ import click
 
 from bisift.commands import Command, option
 from bisift.outcome import on_interruption
-from bisift.trainer.cli.common import need_torch
+from bisift.trainer.cli.common import load_checkpoint, need_torch
 
 
 @click.command(
@@ -27,7 +27,7 @@ from bisift.trainer.cli.common import need_torch
     show_default=True,
     metavar="TYPE",
     section="Model",
-    help="CTranslate2's: float32, int8, int16, float16, bfloat16.",
+    help="CTranslate2's: float32, int8, int8_float32, int16, float16, bfloat16.",
 )
 @option(
     "-o",
@@ -38,12 +38,14 @@ from bisift.trainer.cli.common import need_torch
     help="A new folder: the model and vocabulary.model.",
 )
 def export(checkpoint: str, to: str, quantization: str, output: str) -> None:
-    """Export CHECKPOINT. Input and output are sentencepiece pieces of vocabulary.model, which lies beside the model."""
+    """Export CHECKPOINT. Input and output are sentencepiece pieces of vocabulary.model, which lies beside the model.
+
+    If it was trained with quality tags, tag.json beside them names the piece to put before each source.
+    """
     on_interruption("nothing was written")
     need_torch()
 
-    from bisift.trainer.checkpoint import Checkpoint
     from bisift.trainer.export import export as write
 
-    path = write(Checkpoint.load(checkpoint), Path(output.rstrip("/")), to=to, quantization=quantization)
+    path = write(load_checkpoint(checkpoint), Path(output.rstrip("/")), to=to, quantization=quantization)
     click.echo(f"exported {checkpoint} to {to} -> {path}", err=True)

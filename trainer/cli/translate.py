@@ -6,6 +6,7 @@ import time
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from bisift.commands import Command, option
 from bisift.outcome import on_interruption
@@ -17,6 +18,7 @@ from bisift.trainer.cli.common import (
     search_config,
     search_options,
     translator_of,
+    warn_of_cuts,
     write_output,
 )
 
@@ -41,7 +43,15 @@ from bisift.trainer.cli.common import (
     section="Files",
     help="Segments, one a line.",
 )
-@option("-o", "--output", default=STANDARD, show_default=True, metavar="FILE", section="Files", help="As many lines.")
+@option(
+    "-o",
+    "--output",
+    default=STANDARD,
+    show_default=True,
+    metavar="FILE",
+    section="Files",
+    help="As many lines; with --samples N and no --mbr, N times as many.",
+)
 @option(
     "--samples",
     type=click.IntRange(min=1),
@@ -68,21 +78,31 @@ from bisift.trainer.cli.common import (
     section="Sampling",
     help="Never draw a piece of less probability.",
 )
-@option("--seed", type=int, default=1, show_default=True, metavar="S", section="Sampling", help="Seed of the samples.")
+@option(
+    "--seed",
+    type=click.IntRange(0, 2**63 - 1),
+    default=1,
+    show_default=True,
+    metavar="S",
+    section="Sampling",
+    help="Seed of the samples.",
+)
 @search_options
 def translate(checkpoint: str, source: str, output: str, **settings: Any) -> None:
     """Translate with CHECKPOINT. Without --mbr, samples stand on N lines a segment, one after the other."""
-    if settings["mbr"] and not settings["samples"]:
-        raise click.UsageError("--mbr chooses among samples: give --samples N, too")
+    context = click.get_current_context()
+    for name in ("mbr", "temperature", "epsilon", "seed"):
+        if not settings["samples"] and context.get_parameter_source(name) is not ParameterSource.DEFAULT:
+            raise click.UsageError(f"--{name} is about samples: give --samples N, too")
     on_interruption("nothing was written")
     need_torch()
 
     from bisift.trainer.decoding import SampleConfig
     from bisift.trainer.evaluation import minimum_risk
 
+    search = search_config(settings)
     lines = read_input(source)
     translator = translator_of(checkpoint, settings)
-    search = search_config(settings)
     started = time.perf_counter()
     if settings["samples"]:
         names = ("samples", "temperature", "epsilon", "seed")
@@ -97,5 +117,4 @@ def translate(checkpoint: str, source: str, output: str, **settings: Any) -> Non
     seconds = time.perf_counter() - started
     rate = len(lines) / seconds if seconds else 0.0
     click.echo(f"translated {len(lines):,} segments in {seconds:.1f} s ({rate:,.0f} segments/s) -> {output}", err=True)
-    if cut := translator.cut(lines, search):
-        click.echo(f"warning: {cut:,} segments were cut after {search.max_source:,} pieces", err=True)
+    warn_of_cuts(translator, lines, search)
