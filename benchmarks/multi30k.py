@@ -75,7 +75,7 @@ def prepare(corpora: Path, work: Path, language: str) -> None:
 
 
 def train(work: Path, language: str, seed: int) -> Seed:
-    """Train, average and evaluate one seed; decoding is as `trainer-cli evaluate` does it by default: beam 5."""
+    """Train one seed and evaluate its best checkpoint, decoding as `trainer-cli evaluate` does by default: beam 5."""
     output = work / f"seed-{seed}"
     recipe = ROOT / "trainer" / "recipes" / f"multi30k-en-{language}.yaml"
     places = {
@@ -88,14 +88,13 @@ def train(work: Path, language: str, seed: int) -> Seed:
     }
     overrides = [f"{key}={value}" for key, value in places.items()]
     run([cli("trainer"), "train", recipe, *overrides], env=ONE_THREAD, timeout_s=DAY)
-    model = output / "averaged.pt"
-    run([cli("trainer"), "average", output, "-o", model])
-    return evaluate(work, language, seed, model)
+    return evaluate(work, language, seed)
 
 
-def evaluate(work: Path, language: str, seed: int, model: Path) -> Seed:
+def evaluate(work: Path, language: str, seed: int) -> Seed:
     """Score val and test2016, and test2016 as the exports translate it."""
     output = work / f"seed-{seed}"
+    model = output / "checkpoints" / "best.pt"
     reference = work / f"test2016.{language}"
     systems = {split: output / f"{split}.{language}" for split in SPLITS}
     rates: dict[str, float] = {}

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import math
 import re
 import types
 import typing
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import IO, Any, TypeVar
 
 import yaml
 
@@ -26,15 +27,39 @@ def nearest(name: str, known: Iterable[str]) -> str:
     return f"; did you mean {close[0]!r}?" if close else f"; known: {', '.join(known)}"
 
 
+class _Loader(yaml.SafeLoader):
+    """Refuses a key that is given twice, of which YAML takes the last."""
+
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        node = super().compose_mapping_node(anchor)
+        seen = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode):
+                if (key.tag, key.value) in seen:
+                    problem = f"key {key.value!r} is given twice"
+                    raise yaml.MarkedYAMLError(problem=problem, problem_mark=key.start_mark)
+                seen.add((key.tag, key.value))
+        return node
+
+
+def parse_yaml(text: str | IO[str]) -> Any:
+    """Read plain values from YAML.
+
+    Raises:
+        yaml.YAMLError: it is no YAML, or a mapping has a key twice.
+    """
+    return yaml.load(text, _Loader)
+
+
 def load_yaml(path: str | Path) -> dict[str, Any]:
     """Read a YAML mapping.
 
     Raises:
-        ConfigError: the file is missing, is no YAML, or is no mapping with text keys.
+        ConfigError: the file is missing, is no YAML, has a key twice, or is no mapping with text keys.
     """
     try:
         with open(path, encoding="utf-8") as file:
-            value = yaml.safe_load(file)
+            value = parse_yaml(file)
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror or error}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -46,8 +71,18 @@ def load_yaml(path: str | Path) -> dict[str, Any]:
     return value
 
 
+def at_least(config: object, least: float, *names: str, where: str = "") -> None:
+    """Raise ConfigError for a field of `names` that is below `least` or no finite number; None passes."""
+    for name in names:
+        value = getattr(config, name)
+        if value is not None and not least <= value < math.inf:
+            raise ConfigError(f"{where}{name} {value}: a number of at least {least:g}")
+
+
 def build(kind: type[T], values: Mapping[str, Any], where: str) -> T:
-    """Make the frozen dataclass `kind` from `values`, checking names and simple types (int, float, bool, str).
+    """Make the frozen dataclass `kind` from `values`.
+
+    Names are checked, and simple types (int, float, bool, str), also in lists and dicts.
 
     Raises:
         ConfigError: an unknown key (with the nearest known one), a wrong type, or a missing value.
@@ -57,7 +92,7 @@ def build(kind: type[T], values: Mapping[str, Any], where: str) -> T:
     checked: dict[str, Any] = {}
     for name, value in values.items():
         if name not in fields:
-            raise ConfigError(f"{where}: unknown key {name!r}{nearest(name, fields)}")
+            raise ConfigError(f"{where}: unknown key {name!r}{nearest(str(name), fields)}")
         checked[name] = _typed(value, hints[name], f"{where}: {name}")
     missing = [
         name
@@ -80,7 +115,15 @@ def _typed(value: Any, hint: Any, where: str) -> Any:
             return float(value)  # YAML 1.1 reads 1e-3 as text
         if option in (int, str, bool) and type(value) is option:
             return value
-        if option not in (int, float, str, bool, type(None)):
+        if typing.get_origin(option) is list and isinstance(value, list):
+            return [_typed(one, typing.get_args(option)[0], where) for one in value]
+        if typing.get_origin(option) is dict and isinstance(value, dict):
+            key_type, value_type = typing.get_args(option)
+            return {
+                _typed(key, key_type, f"{where}: key"): _typed(one, value_type, f"{where}: {key}")
+                for key, one in value.items()
+            }
+        if option not in (int, float, str, bool, type(None)) and typing.get_origin(option) is None:
             return value  # nested values are checked by their own builder
     names = " or ".join(getattr(option, "__name__", str(option)) for option in options)
     raise ConfigError(f"{where}: expected {names}, got {value!r}")

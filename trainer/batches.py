@@ -27,13 +27,15 @@ _SOURCE_CAP = 2
 class Position:
     """A place in a run's order: `batch` micro-batches of pool number `pool`, which begins with draw `draw`, are done.
 
-    `skipped` pairs, too long or with an empty side, were left out before that pool.
+    `skipped` draws, of pairs too long or with an empty side, were left out, this pool's with its first batch. `drawn`
+    are the draws of the pools before and this pool's by the share of its batches that is done.
     """
 
     pool: int = 0
     draw: int = 0
     batch: int = 0
     skipped: int = 0
+    drawn: int = 0
 
     def to_json(self) -> dict[str, int]:
         return asdict(self)
@@ -100,7 +102,7 @@ class Batches:
     """The endless stream of updates of a run; a function of its fields alone, whatever reads it.
 
     `batch_tokens` is the most target tokens an update has, over its `micro_batches`; `pool` is in batches. Pairs with
-    an empty side, or more than `max_length` pieces on one (EOS counted), are left out.
+    an empty side, or more than `max_length` pieces on one (EOS and tag counted), are left out.
     """
 
     tokens: Tokens
@@ -150,10 +152,13 @@ class Batches:
     def _stream(self, position: Position) -> Iterator[tuple[_Chosen, Position]]:
         while True:
             pool, draws, skipped = self._pool(position)
+            if not position.batch:  # of a pool that is entered again they were counted
+                position = replace(position, skipped=position.skipped + skipped)
             leaving = np.random.default_rng([self.seed, position.pool]).permutation(len(pool))
             for number in range(position.batch, len(pool)):
-                yield pool[leaving[number]], replace(position, batch=number + 1)
-            position = Position(position.pool + 1, position.draw + draws, 0, position.skipped + skipped)
+                drawn = position.draw + draws * (number + 1) // len(pool)
+                yield pool[leaving[number]], replace(position, batch=number + 1, drawn=drawn)
+            position = replace(position, pool=position.pool + 1, draw=position.draw + draws, batch=0)
 
     def _pool(self, position: Position) -> tuple[list[_Chosen], int, int]:
         """Draw pairs until a pool is full; return its micro-batches by length, the draws it took, those skipped."""
@@ -165,10 +170,11 @@ class Batches:
             row_K = self.order.positions(number_K, self.view, self.seed)
             if self.view.row_N is not None:
                 row_K = self.view.row_N[row_K]
-            source_K, target_K = (length + 1 for length in self.tokens.lengths(row_K))
-            if self.tags is not None:
-                source_K = source_K + 1  # also for rows that get no tag: where a pair falls must not depend on scores
-            fits_K = (np.minimum(source_K, target_K) > 1) & (np.maximum(source_K, target_K) <= self.max_length)
+            source_K, target_K = self.tokens.lengths(row_K)
+            fits_K = np.minimum(source_K, target_K) > 0
+            # The end counts, and a tag also for rows that get none: where a pair falls must not depend on scores.
+            source_K, target_K = source_K + 1 + (self.tags is not None), target_K + 1
+            fits_K &= np.maximum(source_K, target_K) <= self.max_length
             sum_K = total + np.cumsum(np.where(fits_K, target_K, 0))
             taken = min(int(np.searchsorted(sum_K, wanted)) + 1, len(row_K))
             kept = np.flatnonzero(fits_K[:taken])
@@ -176,8 +182,8 @@ class Batches:
             total, draws, skipped = int(sum_K[taken - 1]), draws + taken, skipped + taken - len(kept)
             if not total and draws >= max(self.view.rows, _DRAWS) * 2:
                 raise InputError(
-                    f"none of {draws:,} pairs drawn has 1 to {self.max_length - 1} pieces a side: raise max_length, "
-                    "or look at the ranking with filter-cli report"
+                    f"none of {draws:,} pairs drawn has text on both sides and at most {self.max_length} pieces on "
+                    "each, end and tag counted: raise max_length, or look at the ranking with filter-cli report"
                 )
         row_N, source_N, target_N = (np.concatenate(columns) for columns in zip(*parts, strict=True))
         return list(self._cut(row_N, source_N, target_N)), draws, skipped

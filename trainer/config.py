@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from bisift.config import build, load_yaml
+from bisift.config import at_least, build, load_yaml, parse_yaml
 from bisift.errors import ConfigError
 from bisift.manifest import value_digest
 from bisift.trainer.curricula import Order, Shuffled, build_order, checked, describe
@@ -55,8 +55,8 @@ class ValidationConfig:
 
     def check(self) -> None:
         """Raise ConfigError where a value cannot be."""
-        if self.every < 1 or self.beam < 1 or self.patience < 0 or (self.limit is not None and self.limit < 1):
-            raise ConfigError("validation: every, beam and limit must be at least 1, patience at least 0")
+        at_least(self, 1, "every", "beam", "limit", where="validation: ")
+        at_least(self, 0, "patience", where="validation: ")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -100,19 +100,21 @@ class TrainConfig:
 
     def check(self) -> None:
         """Raise ConfigError where a value cannot be."""
-        positive = ("batch_tokens", "micro_batches", "pool", "updates", "save_every", "keep", "log_every")
-        for name in positive:
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} {getattr(self, name)}: at least 1")
-        if self.max_length < 2 or self.workers < 0 or not 0 <= self.seed < 1 << 63:
-            raise ConfigError("max_length must be at least 2, workers at least 0, seed from 0 to 2^63 - 1")
+        for name in ("data", "output"):
+            if not getattr(self, name):
+                raise ConfigError(f"{name} is empty: name a folder")
+        at_least(
+            self, 1, "batch_tokens", "micro_batches", "pool", "updates", "save_every", "keep", "log_every", "threads"
+        )
+        at_least(self, 2, "max_length")
+        at_least(self, 0, "workers")
+        if not 0 <= self.seed < 1 << 63:
+            raise ConfigError(f"seed {self.seed}: from 0 to 2^63 - 1")
         if self.batch_tokens // self.micro_batches < self.max_length:
             raise ConfigError(
                 f"a micro-batch of {self.batch_tokens // self.micro_batches} tokens cannot hold a pair of max_length "
                 f"{self.max_length}: raise batch_tokens, or lower max_length or micro_batches"
             )
-        if self.threads is not None and self.threads < 1:
-            raise ConfigError(f"threads {self.threads}: at least 1")
         if self.sharding not in ("ddp", "fsdp"):
             raise ConfigError(f"sharding {self.sharding!r}: ddp or fsdp")
         if self.precision not in PRECISIONS:
@@ -179,7 +181,7 @@ def load_config(path: str, overrides: Sequence[str] = ()) -> TrainConfig:
         if not (name and equals):
             raise ConfigError(f"{override!r}: expected KEY=VALUE, such as batch_tokens=8192")
         try:
-            value = yaml.safe_load(text)
+            value = parse_yaml(text)
         except yaml.YAMLError as error:
             raise ConfigError(f"{override!r}: not a YAML value: {' '.join(str(error).split())}") from error
         _set(values, name.split("."), value, override)
@@ -200,12 +202,12 @@ def from_values(values: Mapping[str, Any], where: str) -> TrainConfig:
             continue
         if not isinstance(made[name], dict):
             raise ConfigError(f"{where}: {name}: expected a mapping, got {made[name]!r}")
-        made[name] = checked(build(kind, made[name], f"{where}: {name}"))
+        made[name] = checked(build(kind, made[name], f"{where}: {name}"), where)
     if made.get("curriculum") is not None:
         made["curriculum"] = build_order(made["curriculum"], f"{where}: curriculum")
     else:
         made.pop("curriculum", None)
-    return checked(build(TrainConfig, made, where))
+    return checked(build(TrainConfig, made, where), where)
 
 
 def _set(values: dict[str, Any], names: list[str], value: Any, override: str) -> None:

@@ -20,6 +20,7 @@ from bisift.trainer.marks import MARKS
 from bisift.trainer.permutation import F64, I64, counts, interleave, shuffled, uniform
 
 HUMAN = "human"
+_MOST_STAGES = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,8 +86,8 @@ class Ordered:
 
     def check(self) -> None:
         _positive(self.name, "epochs", self.epochs)
-        if self.stages < 1:
-            raise ConfigError(f"{self.name}: stages {self.stages}: at least 1")
+        if not 1 <= self.stages <= _MOST_STAGES:
+            raise ConfigError(f"{self.name}: stages {self.stages}: from 1 to {_MOST_STAGES:,}")
 
     def positions(self, number_K: I64, view: View, seed: int) -> I64:
         size_S = view.best(np.arange(1, self.stages + 1) / self.stages)
@@ -121,13 +122,15 @@ class Staged:
     stages: list[Stage]
 
     def check(self) -> None:
-        if not self.bands or self.bands != sorted(set(self.bands)) or self.bands[0] <= 0 or self.bands[-1] != 1:
+        ascending = all(map(_is_number, self.bands)) and self.bands == sorted(set(self.bands))
+        if not self.bands or not ascending or self.bands[0] <= 0 or self.bands[-1] != 1:
             raise ConfigError(f"{self.name}: bands {self.bands}: ascending shares of the ranking that end with 1")
         if not self.stages:
             raise ConfigError(f"{self.name}: no stages: at least one is needed")
         for stage in self.stages:
             _positive(self.name, "epochs", stage.epochs)
-            if len(stage.shares) != len(self.bands) or min(stage.shares) < 0 or sum(stage.shares) <= 0:
+            fits = len(stage.shares) == len(self.bands) and all(map(_is_number, stage.shares))
+            if not fits or min(stage.shares) < 0 or sum(stage.shares) <= 0:
                 raise ConfigError(f"{self.name}: shares {stage.shares}: one of at least 0 for each of {self.bands}")
 
     def positions(self, number_K: I64, view: View, seed: int) -> I64:
@@ -229,14 +232,16 @@ class Mixture:
     shares: dict[str, float]
 
     def check(self) -> None:
-        values = list(self.shares.values()) if isinstance(self.shares, dict) else []
+        values = list(self.shares.values())
         if not values or not all(_is_number(value) and value >= 0 for value in values) or sum(values) <= 0:
             raise ConfigError(f"{self.name}: shares {self.shares!r}: a number of at least 0 for each generator")
 
     def positions(self, number_K: I64, view: View, seed: int) -> I64:
         for name in self.shares:
             if name not in view.groups:
-                raise ConfigError(f"{self.name}: no pair is by generator {name!r}{nearest(name, view.groups)}")
+                named = [group for group in view.groups if group]
+                known = nearest(name, named) if named else "; no pair names its generator"
+                raise ConfigError(f"{self.name}: no pair is by generator {name!r}{known}")
         if left := [name for name in view.groups if name not in self.shares]:
             raise ConfigError(f"{self.name}: give generator {left[0]!r} a share, too; 0 leaves it out")
         share_G = np.array([self.shares[name] for name in view.groups], dtype=np.float64)
@@ -256,6 +261,8 @@ class Reverse:
 
     def check(self) -> None:
         self.of.check()
+        if isinstance(innermost(self), Mixture):
+            raise ConfigError(f"{self.name}: a mixture has no best pairs to turn round: give its shares the other way")
 
     def positions(self, number_K: I64, view: View, seed: int) -> I64:
         position_K = self.of.positions(number_K, view, seed)
@@ -303,28 +310,32 @@ def build_order(values: Any, where: str) -> Order:
         fields["of"] = build_order(fields["of"], f"{where}: of")
     if kind is Staged and isinstance(fields.get("stages"), list):
         fields["stages"] = [_build_stage(stage, f"{where}: stages") for stage in fields["stages"]]
-    for name in ("bands", "stages"):
-        if kind is Staged and not isinstance(fields.get(name, []), list):
-            raise ConfigError(f"{where}: {name}: expected a list, got {fields[name]!r}")
-    order: Order = checked(build(cast("type[Any]", kind), fields, where))
+    order: Order = checked(build(cast("type[Any]", kind), fields, where), where)
     return order
 
 
 def _build_stage(values: Any, where: str) -> Stage:
     if not isinstance(values, dict):
         raise ConfigError(f"{where}: expected mappings with epochs and shares, got {values!r}")
-    stage = build(Stage, values, where)
-    if not isinstance(stage.shares, list) or not all(_is_number(share) for share in stage.shares):
-        raise ConfigError(f"{where}: shares: expected a list of numbers, got {stage.shares!r}")
-    return stage
+    return build(Stage, values, where)
+
+
+def innermost(order: Order) -> Order:
+    """The order that controls are about."""
+    while isinstance(order, Reverse | SameSet):
+        order = order.of
+    return order
 
 
 T = TypeVar("T")
 
 
-def checked(value: T) -> T:
-    """Return a configuration whose `check` passes."""
-    cast("Order", value).check()
+def checked(value: T, where: str) -> T:
+    """Return a configuration whose `check` passes; an error says where it is from."""
+    try:
+        cast("Order", value).check()
+    except ConfigError as error:
+        raise ConfigError(f"{where}: {error}") from error
     return value
 
 

@@ -206,7 +206,7 @@ class Trainer:
             "learning_rate": self.optimizer.param_groups[0]["lr"],
             "tokens": self.tokens,
             "skipped": self.position.skipped,
-            "epoch": self.position.draw / self.batches.view.rows,
+            "epoch": self.position.drawn / self.batches.view.rows,
             "padding": 1 - meter.real / meter.padded,
             "tokens_per_second": meter.tokens / seconds,
             "mfu": flops / seconds / self.precision.peak / self.where.ranks,
@@ -322,7 +322,7 @@ class Trainer:
         if found == self.sources.folders:
             return False
         # Draws begin anew over the larger set, in pools of other numbers than before.
-        start = dataclasses.replace(self.position, pool=self.position.pool + 1, draw=0, batch=0)
+        start = dataclasses.replace(self.position, pool=self.position.pool + 1, draw=0, batch=0, drawn=0)
         self.sources = Sources(found, start)
         self.position = start
         self.batches = self.reopen(self.sources)

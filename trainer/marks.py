@@ -13,6 +13,7 @@ from bisift.config import nearest
 from bisift.errors import ConfigError
 
 F32 = npt.NDArray[np.float32]
+BOOL = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -54,11 +55,24 @@ class Weights:
             raise ConfigError(f"{self.name}: by {self.by!r}{nearest(self.by, ('quality', 'human', 'combined'))}")
         if not (math.isfinite(self.power) and self.power > 0):
             raise ConfigError(f"{self.name}: power {self.power}: a number above 0")
-        if not 0 <= self.least <= 1:
-            raise ConfigError(f"{self.name}: least {self.least}: from 0 to 1")
+        if not 0 < self.least <= 1:
+            raise ConfigError(f"{self.name}: least {self.least}: above 0 and at most 1")
 
 
 MARKS: dict[str, type[Any]] = {kind.name: kind for kind in (Tags, Weights)}
+
+
+def scores_of(tags: Tags | None, weights: Weights | None) -> list[str]:
+    """The columns that marks read."""
+    by = weights.by if weights is not None else ""
+    quality = by in ("quality", "combined") or (tags is not None and tags.by == "quality")
+    return ["quality"] * quality + ["ai_probability"] * (by in ("human", "combined"))
+
+
+def lacking(name: str, null_N: BOOL, human_N: BOOL, tags: Tags | None) -> BOOL:
+    """Which of N rows lack a score that marks read: human pairs weigh 1 without one, but every pair has its tag."""
+    tagged = name == "quality" and tags is not None and tags.by == "quality"
+    return null_N if tagged else null_N & ~human_N
 
 
 def marks_of(
@@ -67,21 +81,15 @@ def marks_of(
     *,
     quality_N: F32,
     ai_N: F32,
-    human_N: npt.NDArray[np.bool_],
+    human_N: BOOL,
     edges: F32 | None,
 ) -> tuple[npt.NDArray[np.int8], F32]:
     """Return the tag (-1: none) and the loss weight of N rows; `edges` part the bins of quality, ascending.
 
-    Raises:
-        ConfigError: a score is needed that a row does not have.
+    Rows lack no score that `lacking` looks for.
     """
     tag_N = np.full(len(human_N), -1, dtype=np.int8)
     weight_N = np.ones(len(human_N), dtype=np.float32)
-    needs_quality = (tags is not None and tags.by == "quality") or (weights is not None and weights.by != "human")
-    if needs_quality and np.isnan(quality_N).any():
-        raise ConfigError("tags or weights need quality, which is null: score without --no-models")
-    if weights is not None and weights.by != "quality" and np.isnan(ai_N[~human_N]).any():
-        raise ConfigError("weights need ai_probability, which is null: score without --no-models")
     if tags is not None and tags.by == "quality":
         assert edges is not None
         tag_N[:] = np.searchsorted(edges, quality_N, side="right")
@@ -94,13 +102,7 @@ def marks_of(
 
 
 def quality_edges(quality_N: F32, bins: int) -> F32:
-    """Return the qualities that part rows into `bins` of equally many, shape (bins - 1).
-
-    Raises:
-        ConfigError: a row has no quality.
-    """
-    if np.isnan(quality_N).any():
-        raise ConfigError("tags by quality need quality, which is null: score without --no-models")
+    """Return the qualities, none of which is null, that part rows into `bins` of equally many, shape (bins - 1)."""
     edges: F32 = np.quantile(quality_N, np.arange(1, bins) / bins).astype(np.float32)
     return edges
 

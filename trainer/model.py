@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from bisift.config import nearest
+from bisift.config import at_least, nearest
 from bisift.errors import ConfigError
 from bisift.trainer.batches import MicroBatch
 from bisift.trainer.dropout import Dropout, Masks
@@ -50,17 +50,19 @@ class ModelConfig:
             raise ConfigError(f"model: positions {self.positions!r}{nearest(self.positions, ('sinusoidal', 'rope'))}")
         if not 0 <= self.dropout < 1:
             raise ConfigError(f"model: dropout {self.dropout}: from 0 to below 1")
-        layers, width, inner, heads = self.shape
-        if min(layers, width, inner, heads) < 1:
-            raise ConfigError("model: layers, width, inner and heads must be at least 1")
+        at_least(self, 1, "layers", "width", "inner", "heads", where="model: ")
+        _, width, _, heads = self.shape
         if width % heads or width // heads % 2:
             raise ConfigError(f"model: width {width} must be heads ({heads}) times an even number")
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
         """Layers a side, width, inner width, heads."""
-        layers, width, inner, heads = SIZES[self.size]
-        return self.layers or layers, self.width or width, self.inner or inner, self.heads or heads
+        given = (self.layers, self.width, self.inner, self.heads)
+        layers, width, inner, heads = (
+            named if one is None else one for one, named in zip(given, SIZES[self.size], strict=True)
+        )
+        return layers, width, inner, heads
 
 
 class Rotary:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from bisift.config import nearest
+from bisift.config import at_least, nearest
 from bisift.errors import ConfigError
 
 SCHEDULES = ("inverse-square-root", "cosine", "constant")
@@ -39,8 +39,9 @@ class OptimizerConfig:
             raise ConfigError(f"optimizer: no schedule {self.schedule!r}{nearest(self.schedule, SCHEDULES)}")
         if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
             raise ConfigError(f"optimizer: learning_rate {self.learning_rate}: a number above 0")
-        if self.warmup < 0 or self.clip < 0 or self.weight_decay < 0 or self.epsilon <= 0:
-            raise ConfigError("optimizer: warmup, clip and weight_decay must be at least 0, epsilon above 0")
+        at_least(self, 0, "warmup", "clip", "weight_decay", where="optimizer: ")
+        if not 0 < self.epsilon < math.inf:
+            raise ConfigError(f"optimizer: epsilon {self.epsilon}: a number above 0")
         if not all(0 <= value < 1 for value in (self.beta1, self.beta2, self.ema)):
             raise ConfigError("optimizer: beta1, beta2 and ema must be from 0 to below 1")
 

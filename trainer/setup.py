@@ -17,7 +17,7 @@ from bisift.trainer.checkpoint import Checkpoint, Folder, check_fit, check_same
 from bisift.trainer.config import TrainConfig
 from bisift.trainer.distributed import Group
 from bisift.trainer.evaluation import check_parallel, read_lines
-from bisift.trainer.loader import Sources, cache_folder, check_ranks, make_view, tag_edges
+from bisift.trainer.loader import Sources, cache_folder, check_ranks, check_scores, make_view, tag_edges
 from bisift.trainer.marks import F32
 from bisift.trainer.model import Transformer
 from bisift.trainer.precision import Precision, choose
@@ -140,8 +140,13 @@ def _edges(config: TrainConfig, sources: Sources, checkpoint: Checkpoint | None)
 
 
 def make_batches(config: TrainConfig, sources: Sources, vocabulary: Vocabulary, edges: F32 | None) -> Batches:
-    """The stream of updates over some folders."""
+    """The stream of updates over some folders.
+
+    Raises:
+        ConfigError: a row lacks what the curriculum, tags or weights read.
+    """
     ranking = Ranking.open(sources.folders)
+    check_scores(ranking, config.tags, config.weights)
     merged = len(sources.folders) > 1
     return Batches(
         tokens=Tokens(ranking, vocabulary, cache_folder(Path(config.output), config.cache)),

@@ -79,6 +79,17 @@ class Shard:
             raise ContractError(f"{self.name}: its ranks do not run on from {self.first_rank + start:,}: rank again")
         return table.select(list(columns))
 
+    def groups_with_nulls(self, columns: Sequence[str]) -> list[int]:
+        """Return the row groups in which one of some columns may hold a null; no more than the footer is read."""
+        metadata = self._open().metadata
+        places = [metadata.schema.names.index(name) for name in columns]
+        found = []
+        for group in range(metadata.num_row_groups):
+            statistics = [metadata.row_group(group).column(place).statistics for place in places]
+            if any(one is None or not one.has_null_count or one.null_count for one in statistics):
+                found.append(group)
+        return found
+
     def _open(self) -> pq.ParquetFile:
         try:
             if remote.is_remote(self.path):
@@ -126,7 +137,10 @@ class Ranking:
         orders = []
         first = 0
         for folder in folders:
-            manifest = read_json(remote.join(folder, MANIFEST_NAME))
+            try:
+                manifest = read_json(remote.join(folder, MANIFEST_NAME))
+            except InputError as error:
+                raise InputError(f"{error}; a ranked folder, the output of filter-cli rank, is needed") from error
             rank = 0
             for entry in _entries(manifest, folder):
                 path = remote.join(folder, entry["file"])

@@ -77,17 +77,19 @@ class Tokens:
         return self._blocks[shard, group]
 
     def _load(self, shard: int, group: int) -> Block:
+        """Return a row group from its file, which is written where it is missing or was cut."""
         identity = {"vocabulary": self._vocabulary.digest, "shard": self.ranking.shards[shard].sha256, "group": group}
         path = self._cache / f"{value_digest(identity)[:32]}.arrow"
         try:
-            if not path.exists():
+            if (block := _opened(path)) is None:
                 self._cache.mkdir(parents=True, exist_ok=True)
                 with _locked(path.with_suffix(".lock")):
-                    if not path.exists():
+                    if (block := _opened(path)) is None:  # no other process wrote it meanwhile
                         with atomic_path(path) as temporary:
                             self._write(temporary, shard, group)
-            with pa.memory_map(str(path)) as file:
-                return _opened(pa.ipc.open_file(file).read_all())
+                        block = _opened(path)
+                        assert block is not None
+            return block
         except OSError as error:
             raise BisiftError(f"{path}: {error.strerror or error}: name another folder with cache=DIR") from error
 
@@ -111,7 +113,13 @@ def _ragged(rows: list[list[int]], width: type[np.uint16] | type[np.uint32]) -> 
     return pa.LargeListArray.from_arrays(pa.array(start_N, pa.int64()), pa.array(flat))
 
 
-def _opened(table: pa.Table) -> Block:
+def _opened(path: Path) -> Block | None:
+    """Map a file that holds a block; None where it is missing or cut."""
+    try:
+        with pa.memory_map(str(path)) as file:
+            table = pa.ipc.open_file(file).read_all()
+    except (FileNotFoundError, pa.ArrowInvalid):
+        return None
     sides = [table.column(name).combine_chunks() for name in ("source", "target")]
     starts = [side.offsets.to_numpy() for side in sides]
     values = [side.values.to_numpy() for side in sides]

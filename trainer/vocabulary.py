@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal, cast
@@ -19,6 +19,9 @@ from bisift.trainer.shards import Ranking
 PAD, UNKNOWN, BOS, EOS = 0, 1, 2, 3
 TAGS = 8
 """Pieces set aside to mark sources (curricula.Tags); as control symbols they are never found in text."""
+_LEAST = 300 + TAGS
+_LONGEST = 1 << 20
+"""Bytes of the longest text that a vocabulary is trained on."""
 
 _BREAKS = re.compile(r"[\n\r\0]+")
 
@@ -38,8 +41,8 @@ class VocabularyConfig:
         """Raise ConfigError where a value cannot be."""
         if self.type not in ("unigram", "bpe"):
             raise ConfigError(f"vocabulary: no type {self.type!r}{nearest(self.type, ('unigram', 'bpe'))}")
-        if self.size < 300 + TAGS:
-            raise ConfigError(f"vocabulary: size {self.size}: at least {300 + TAGS} (256 of them are bytes)")
+        if self.size < _LEAST:
+            raise ConfigError(f"vocabulary: size {self.size}: at least {_LEAST} (256 of them are bytes)")
         if self.pairs < 1:
             raise ConfigError(f"vocabulary: pairs {self.pairs}: at least 1")
 
@@ -93,15 +96,27 @@ def train_vocabulary(texts: Iterable[str], config: VocabularyConfig, *, seed: in
     """
     config.check()
     model = io.BytesIO()
-    sentencepiece.set_random_generator_seed(seed)
+    failed: list[BaseException] = []
+
+    def usable() -> Iterator[str]:
+        try:
+            for text in texts:
+                if text.strip() and "\0" not in text:
+                    yield text
+        except BaseException as error:
+            failed.append(error)  # sentencepiece makes a RuntimeError of whatever is raised here
+            raise
+
+    sentencepiece.set_random_generator_seed(seed % (1 << 32))
     kind = cast("Literal['unigram', 'bpe']", config.type)
     try:
         sentencepiece.SentencePieceTrainer.Train(
-            sentence_iterator=(text for text in texts if text.strip() and "\0" not in text),
+            sentence_iterator=usable(),
             model_writer=model,
             model_type=kind,
             vocab_size=config.size,
             character_coverage=0.9999,
+            max_sentence_length=_LONGEST,
             byte_fallback=True,
             normalization_rule_name="identity",
             control_symbols=[f"<tag{tag}>" for tag in range(TAGS)],
@@ -113,8 +128,15 @@ def train_vocabulary(texts: Iterable[str], config: VocabularyConfig, *, seed: in
             minloglevel=2,
         )
     except RuntimeError as error:
+        if failed:
+            raise failed[0] from None
         most = re.search(r"<= (\d+)", str(error))
-        advice = f"lower vocabulary.size to {most[1]}" if most else " ".join(str(error).split())[-160:]
+        if most and int(most[1]) >= _LEAST:
+            advice = f"lower vocabulary.size to {most[1]}"
+        elif most or "sentences_.empty()" in str(error):
+            advice = "it is too little: more pairs are needed"
+        else:
+            advice = " ".join(str(error).split())[-160:]
         raise InputError(f"no vocabulary of {config.size:,} pieces can be trained on this text: {advice}") from error
     return Vocabulary(model.getvalue())
 

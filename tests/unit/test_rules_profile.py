@@ -71,6 +71,7 @@ def test_spelling_does_not_change_the_digest(tmp_path: Path) -> None:
         ("rules:", "rules: expected a mapping"),
         ("- a", "expected a mapping"),
         ("rules: {a", "not valid YAML"),
+        ("rules: {too_long: 5, too_long: 6}", "key 'too_long' is given twice"),
     ],
 )
 def test_a_wrong_profile_is_refused_in_one_line(tmp_path: Path, content: str, message: str) -> None:

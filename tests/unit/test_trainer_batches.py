@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bisift.errors import BisiftError, ConfigError, InputError
+from bisift.errors import BisiftError, ConfigError, ContractError, InputError
 from bisift.trainer.batches import Batches, Position, Update
 from bisift.trainer.curricula import Ordered, Shuffled, View
-from bisift.trainer.loader import Sources, load, make_view, tag_edges
+from bisift.trainer.loader import Sources, check_scores, load, make_view, tag_edges
 from bisift.trainer.marks import Tags, Weights
 from bisift.trainer.shards import Ranking
 from bisift.trainer.tokens import Tokens
@@ -84,6 +84,7 @@ def test_reading_goes_on_at_any_update(folder: Path, vocabulary: Vocabulary, don
     after = Position(**json.loads(json.dumps(updates[done - 1].after.to_json())))
     again = rows(load(batches, after), 30 - done)
     assert again == [[batch.row_B.tolist() for batch in update.batches] for update in updates[done:]]
+    assert [one.after for one in islice(load(batches, after), 30 - done)] == [one.after for one in updates[done:]]
 
 
 def test_ranks_must_divide_the_micro_batches(folder: Path, vocabulary: Vocabulary) -> None:
@@ -139,13 +140,21 @@ def test_long_and_empty_pairs_are_left_out_and_counted(tmp_path: Path, vocabular
     batches = make(write_ranked(tmp_path / "odd", texts), vocabulary, pool=3)
     seen = {row for update in rows(load(batches, Position()), 20) for part in update for row in part}
     assert seen == set(range(len(texts))) - {30, 31, 32}
-    last = list(islice(load(batches, Position()), 20))[-1].after
-    assert last.skipped == pytest.approx(last.draw * 3 / len(texts), abs=3)
+    places = [update.after for update in islice(load(batches, Position()), 20)]
+    ends = {place.pool - 1: place.draw for place in places}
+    row_K = batches.order.positions(np.arange(max(ends.values())), batches.view, batches.seed)
+    for place in places[: -len(places) // 2]:
+        end = ends[place.pool]
+        assert place.skipped == np.isin(row_K[:end], [30, 31, 32]).sum()  # those of its own pool are counted, too
+        assert place.draw < place.drawn <= end
+    assert places[0].skipped > 0
+    tagged = make(tmp_path / "odd", vocabulary, pool=3, tags=Tags(by="origin"))
+    assert 31 not in {row for update in rows(load(tagged, Position()), 20) for part in update for row in part}
 
 
 def test_a_ranking_of_nothing_but_long_pairs_is_an_error(tmp_path: Path, vocabulary: Vocabulary) -> None:
     batches = make(write_ranked(tmp_path / "long", [("a " * 300 + str(n), "b " * 300) for n in range(5)]), vocabulary)
-    with pytest.raises(InputError, match="none of 16,384 pairs drawn has 1 to 99 pieces a side: raise max_length"):
+    with pytest.raises(InputError, match=r"none of 16,384 .* at most 100 pieces on each, end .*: raise max_length"):
         next(load(batches, Position()))
 
 
@@ -176,12 +185,49 @@ def test_tags_and_weights_reach_the_batch(folder: Path, vocabulary: Vocabulary) 
     assert update.weight < update.tokens
 
 
+@pytest.mark.parametrize("workers", [0, 1])
+def test_an_error_of_a_shard_is_the_same_with_workers(tmp_path: Path, vocabulary: Vocabulary, workers: int) -> None:
+    batches = make(write_ranked(tmp_path / "r", clean(40), shards=1), vocabulary)
+    (path,) = (tmp_path / "r").glob("shard-*")
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(ContractError, match=r"^\S+parquet: its SHA-256 is not the manifest's"):
+        next(load(batches, Position(), workers=workers))
+
+
+def test_a_missing_score_is_found_before_the_first_update(tmp_path: Path, vocabulary: Vocabulary) -> None:
+    texts = clean(30)
+    names = ["gpt" if number == 7 else "human" for number in range(30)]
+    quality = [None if number in (0, 7) else 0.5 for number in range(30)]
+    write_ranked(tmp_path / "r", texts, order="random", generator=names, quality=quality)
+    batches = make(tmp_path / "r", vocabulary)
+    ranking = batches.tokens.ranking
+    trusted, other = (ranking.column("source").to_pylist().index(texts[number][0]) for number in (0, 7))
+    with pytest.raises(ConfigError, match=rf"^\S+parquet: rank {other}: quality is null, .*rank again"):
+        check_scores(ranking, None, Weights())
+    check_scores(ranking, Tags(by="origin"), Weights(by="human"))
+    with pytest.raises(ConfigError, match=f"rank {min(trusted, other)}: quality is null"):
+        tag_edges(ranking, Tags(by="quality"))
+
+
+def test_human_pairs_need_no_score_to_weigh_one(tmp_path: Path, vocabulary: Vocabulary) -> None:
+    unscored: dict[str, Any] = {"generator": ["human"] * 9, "quality": [None] * 9}
+    folder = write_ranked(tmp_path / "r", clean(9), order="random", **unscored)
+    update = next(load(make(folder, vocabulary, weights=Weights()), Position()))
+    assert update.weight == update.tokens
+
+
 def test_human_pairs_first_and_generators_apart(folder: Path) -> None:
     ranking = Ranking.open([str(folder)])
     view = make_view(ranking, Ordered(), keep_human=True)
     assert view.row_N is not None
     assert view.human == 200
     assert view.row_N.tolist() == [n for n in range(600) if n % 3 == 0] + [n for n in range(600) if n % 3]
+
+
+def test_no_human_pairs_to_keep(tmp_path: Path) -> None:
+    ranking = Ranking.open([str(write_ranked(tmp_path / "r", clean(6), generator=["gpt"] * 6))])
+    with pytest.raises(ConfigError, match="keep_human: no pair is by generator 'human': leave it out, or"):
+        make_view(ranking, Shuffled(), keep_human=True)
 
 
 def test_windows_are_merged_by_percentile(tmp_path: Path, vocabulary: Vocabulary) -> None:
@@ -208,6 +254,11 @@ def test_encoded_row_groups_are_kept_and_a_full_disk_is_one_line(
     next(load(again, Position()))
     assert {path.name: path.stat().st_mtime_ns for path in (tmp_path / "cache").glob("*")} == kept
 
+    cut = sorted((tmp_path / "cache").glob("*.arrow"))[0]
+    cut.write_bytes(cut.read_bytes()[:-100])
+    whole = rows(load(again, Position()), 5)
+    assert rows(load(make(tmp_path / "r", vocabulary), Position()), 5) == whole
+
     def full(*arguments: object) -> None:
         raise OSError(28, "No space left on device")
 
@@ -215,6 +266,29 @@ def test_encoded_row_groups_are_kept_and_a_full_disk_is_one_line(
     other = train_vocabulary([text for pair in TEXTS for text in pair], VocabularyConfig(size=390), seed=1)
     with pytest.raises(BisiftError, match="No space left on device: name another folder with cache=DIR"):
         next(load(make(tmp_path / "r", other), Position()))
+
+
+@pytest.mark.parametrize("error", [InputError("shard 3: changed"), KeyboardInterrupt()])
+def test_an_error_while_texts_are_read_is_no_error_of_the_vocabulary(error: BaseException) -> None:
+    def texts() -> Iterator[str]:
+        yield from (source for source, _ in TEXTS)
+        raise error
+
+    with pytest.raises(type(error)) as raised:
+        train_vocabulary(texts(), VocabularyConfig(size=400), seed=1)
+    assert raised.value is error
+
+
+def test_too_little_text_for_any_vocabulary() -> None:
+    for texts in (["a b c"], [" ", ""]):
+        with pytest.raises(InputError, match="it is too little: more pairs are needed"):
+            train_vocabulary(texts, VocabularyConfig(size=310), seed=1)
+
+
+def test_long_texts_and_any_seed_make_a_vocabulary() -> None:
+    texts = [" ".join(source for source, _ in TEXTS[:100])] * 2
+    assert len(texts[0].encode()) > 4_192
+    assert len(train_vocabulary(texts, VocabularyConfig(size=330), seed=2**63 - 1)) == 330
 
 
 def test_vocabulary_is_made_from_the_shards_and_knows_every_text(folder: Path) -> None:

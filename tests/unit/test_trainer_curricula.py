@@ -55,6 +55,14 @@ def test_configuration_and_order_describe_each_other(config: dict[str, Any]) -> 
     assert isinstance(order, Order)
 
 
+def test_numbers_in_lists_are_read_as_single_ones_are() -> None:
+    stages = [{"epochs": 1, "shares": [1, "1e-1"]}]
+    order = build_order({"name": "staged", "bands": ["1e-1", 1], "stages": stages}, "test")
+    assert repr(describe(order)["bands"]) == "[0.1, 1.0]"
+    assert repr(describe(order)["stages"][0]["shares"]) == "[1.0, 0.1]"
+    assert repr(describe(build_order({"name": "mixture", "shares": {"a": 1}}, "test"))["shares"]) == "{'a': 1.0}"
+
+
 def test_every_curriculum_has_a_paper() -> None:
     assert {"tags", "weights", *ORDERS} == set(CURRICULA)
     assert {kind.name for kind in CURRICULA.values()} == set(CURRICULA)
@@ -134,6 +142,8 @@ def test_mixture_draws_generators_by_share() -> None:
     assert (drawn < 40).sum() == 0
     with pytest.raises(ConfigError, match="no pair is by generator 'humans'; did you mean 'human'"):
         draw({"name": "mixture", "shares": {"humans": 1, "gpt": 1, "": 1}}, 0, 10)
+    with pytest.raises(ConfigError, match="no pair is by generator 'gpt'; no pair names its generator"):
+        draw({"name": "mixture", "shares": {"gpt": 1}}, 0, 10, View(ROWS, groups={"": (0, ROWS)}))
     with pytest.raises(ConfigError, match="give generator 'gpt' a share, too"):
         draw({"name": "mixture", "shares": {"human": 1, "": 1}}, 0, 10)
 
@@ -153,17 +163,33 @@ def test_same_set_is_the_same_multiset_in_another_order() -> None:
         ("shuffled", "expected a mapping with a name"),
         ({"name": "shuffled", "best": 0}, "best 0.0: above 0"),
         ({"name": "ordered", "stage": 3}, "unknown key 'stage'; did you mean 'stages'"),
-        ({"name": "ordered", "stages": 0}, "stages 0: at least 1"),
+        ({"name": "ordered", "stages": 0}, "stages 0: from 1 to 10,000"),
+        ({"name": "ordered", "stages": 10**9}, "stages 1000000000: from 1 to 10,000"),
+        ({"name": "ordered", 3: 4}, "curriculum: unknown key 3; known: stages, epochs"),
         ({"name": "staged", "bands": [0.5], "stages": []}, "bands"),
         ({"name": "staged", "bands": [1.0], "stages": []}, "no stages"),
-        ({"name": "staged", "bands": 1, "stages": []}, "expected a list"),
+        ({"name": "staged", "bands": 1, "stages": []}, "expected list, got 1"),
+        ({"name": "staged", "bands": [math.nan, 1], "stages": []}, "ascending shares"),
+        ({"name": "staged", "bands": ["a", "b"], "stages": []}, "bands: expected float, got 'a'"),
+        ({"name": "staged", "bands": [[0.1], 1], "stages": []}, r"bands: expected float, got \[0.1\]"),
+        ({"name": "staged", "bands": [1.0], "stages": 3}, "stages: expected list, got 3"),
         ({"name": "staged", "bands": [1.0], "stages": [{"epochs": 1, "shares": [0]}]}, "shares"),
-        ({"name": "staged", "bands": [1.0], "stages": [{"epochs": 1, "shares": ["x"]}]}, "expected a list of numbers"),
+        (
+            {"name": "staged", "bands": [1.0], "stages": [{"epochs": 1, "shares": ["x"]}]},
+            "shares: expected float, got 'x'",
+        ),
+        ({"name": "staged", "bands": [1], "stages": [{"epochs": 1, "shares": [math.nan]}]}, "shares"),
         ({"name": "staged", "bands": [1.0], "stages": [3]}, "expected mappings"),
         ({"name": "competence", "epochs": 0}, "epochs 0.0"),
         ({"name": "competence", "epochs": "x"}, "expected float"),
         ({"name": "mixture", "shares": {"a": -1}}, "at least 0"),
-        ({"name": "mixture", "shares": 3}, "at least 0"),
+        ({"name": "mixture", "shares": 3}, "expected dict, got 3"),
+        ({"name": "mixture", "shares": {1: 0.5}}, "shares: key: expected str, got 1"),
+        ({"name": "reverse", "of": {"name": "mixture", "shares": {"a": 1}}}, "reverse: a mixture has no best"),
+        (
+            {"name": "reverse", "of": {"name": "same-set", "epochs": 1, "of": {"name": "mixture", "shares": {"a": 1}}}},
+            "reverse: a mixture has no best",
+        ),
         ({"name": "reverse", "of": {"name": "x"}}, "no curriculum 'x'"),
         ({"name": "reverse"}, "missing of"),
     ],
@@ -187,11 +213,11 @@ def test_tags_and_weights() -> None:
     assert tag.tolist() == [0, 0, -1, 0]
     assert weight == pytest.approx([0.1, 0.32, 1, 0.9])
     assert best_tag(Tags(by="origin")) == -1
-    missing = np.array([np.nan, 1, 1, 1], dtype=np.float32)
-    with pytest.raises(ConfigError, match="score without --no-models"):
-        marks_of(None, Weights(), quality_N=missing, ai_N=ai, human_N=human, edges=None)
-    with pytest.raises(ConfigError, match="score without --no-models"):
-        quality_edges(missing, 4)
+    quality[2] = np.nan
+    _, weight = marks_of(None, Weights(), quality_N=quality, ai_N=ai, human_N=human, edges=None)
+    assert weight == pytest.approx([0.1, 0.32, 1, 0.9])
+    with pytest.raises(ConfigError, match="least 0: above 0"):
+        Weights(least=0).check()
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 5, 64, 100, 257])

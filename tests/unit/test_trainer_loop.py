@@ -257,27 +257,44 @@ def test_configuration_is_strict(tmp_path: Path) -> None:
         "modle.size=tiny": "unknown key 'modle'; did you mean 'model'",
         "model.sise=tiny": "unknown key 'sise'; did you mean 'size'",
         "updates=many": "updates: expected int, got 'many'",
-        "updates=0": "updates 0: at least 1",
+        "updates=0": r"run\.yaml: updates 0: a number of at least 1",
         "updates": "expected KEY=VALUE",
         "updates=[": "not a YAML value",
         "data.x=1": "data is no mapping",
         "model=3": "model: expected a mapping",
-        "batch_tokens=100": "cannot hold a pair of max_length 256",
+        "model={1: 2}": "model: unknown key 1; known: size",
+        "model={size: tiny, size: big}": "not a YAML value: key 'size' is given twice",
+        "data=": "run.yaml: data: expected str, got None",
+        "data=''": r"run\.yaml: data is empty: name a folder",
+        "output=''": "output is empty: name a folder",
+        "max_length=1": "max_length 1: a number of at least 2",
+        "workers=-1": "workers -1: a number of at least 0",
+        "batch_tokens=100": r"run\.yaml: a micro-batch of 100 tokens cannot hold a pair of max_length 256",
         "sharding=zero": "ddp or fsdp",
         "precision=fp16": "one of auto, fp32, bf16",
         "threads=0": "threads 0",
         "device=tpu": None,
-        "seed=-1": "seed from 0",
+        "seed=-1": "seed -1: from 0",
+        "curriculum={name: ordered, stages: 0}": r"run\.yaml: curriculum: ordered: stages 0",
         "loss.smoothing=1": "smoothing 1.0",
         "optimizer.ema=1": "below 1",
         "tags.by=length": "by 'length'",
         "weights.power=0": "power 0.0",
-        "validation={source: a, reference: b, every: 0}": "every, beam and limit",
+        "validation={source: a, reference: b, every: 0}": r"run\.yaml: validation: every 0: a number of at least 1",
+        "validation={source: a, reference: b, beam: 0}": "validation: beam 0: a number of at least 1",
+        "validation={source: a, reference: b, limit: 0}": "validation: limit 0: a number of at least 1",
+        "validation={source: a, reference: b, patience: -1}": "validation: patience -1: a number of at least 0",
     }.items():
         if message is None:
             continue
         with pytest.raises(ConfigError, match=message):
             load_config(str(path), [override])
+    path.write_text("data: ranked\nmodel:\n  size: tiny\n  size: big\n")
+    with pytest.raises(ConfigError, match=r"key 'size' is given twice in \".*run\.yaml\", line 4"):
+        load_config(str(path))
+    path.write_text("model: &m {size: tiny}\nloss: {<<: *m, size: big}\n")  # a merged key may be given again
+    with pytest.raises(ConfigError, match="loss: unknown key 'size'"):
+        load_config(str(path))
     with pytest.raises(ConfigError, match="missing data, output"):
         from_values({}, "empty.yaml")
 
@@ -286,6 +303,11 @@ def test_what_a_resumed_run_may_change() -> None:
     base = TrainConfig(data="a", output="b")
     assert base.identity == TrainConfig(data="c", output="d", workers=3, updates=5, keep=1).identity
     assert base.identity != TrainConfig(data="a", output="b", batch_tokens=8_192).identity
+    staged = [
+        {"name": "staged", "bands": [one], "stages": [{"epochs": one, "shares": [one]}]} for one in (1, 1.0, "1e0")
+    ]
+    values = [{"data": "a", "output": "b", "curriculum": curriculum} for curriculum in staged]
+    assert len({from_values(one, "test").identity for one in values}) == 1
 
 
 def test_a_device_that_is_not_there(data: Path, tmp_path: Path) -> None:

@@ -212,12 +212,21 @@ def test_sizes_are_the_published_ones(size: str) -> None:
         ({"positions": "ropes"}, "did you mean 'rope'"),
         ({"dropout": 1.0}, "dropout 1.0"),
         ({"width": 100, "heads": 3}, "must be heads"),
-        ({"layers": -1}, "at least 1"),
+        ({"layers": -1}, "model: layers -1: a number of at least 1"),
+        ({"layers": 0}, "model: layers 0: a number of at least 1"),
+        ({"heads": 0}, "model: heads 0: a number of at least 1"),
     ],
 )
 def test_a_wrong_model_is_refused(settings: dict[str, object], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         ModelConfig(**settings).check()  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", ["learning_rate", "epsilon", "clip", "weight_decay"])
+@pytest.mark.parametrize("value", [-1.0, math.nan, math.inf])
+def test_a_wrong_optimizer_is_refused(name: str, value: float) -> None:
+    with pytest.raises(ConfigError, match=f"optimizer: {name} {value}: a number"):
+        OptimizerConfig(**{name: value}).check()  # type: ignore[arg-type]
 
 
 def test_auto_precision_looks_before_it_chooses(monkeypatch: pytest.MonkeyPatch) -> None:

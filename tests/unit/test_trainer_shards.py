@@ -69,7 +69,7 @@ def edit(folder: Path, **changes: object) -> None:
 
 
 def test_other_folders_are_refused_in_one_line(folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"nowhere/manifest\.json: No such file or directory$"):
+    with pytest.raises(InputError, match=r"nowhere/manifest\.json: No such file or directory; .*filter-cli rank"):
         Ranking.open([str(tmp_path / "nowhere")])
     edit(folder, kind="scored")
     with pytest.raises(ContractError, match=r"is of kind 'scored': run filter-cli rank first$"):
@@ -83,6 +83,15 @@ def test_other_folders_are_refused_in_one_line(folder: Path, tmp_path: Path) -> 
     (folder / "manifest.json").write_text("[1]")
     with pytest.raises(ContractError, match="expected a JSON object"):
         Ranking.open([str(folder)])
+
+
+def test_row_groups_with_nulls_are_told_by_their_footer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    quality = [None if number == 30 else 1 - number / 100 for number in range(50)]
+    (tmp_path / "r").mkdir()
+    ranking = Ranking.open([str(write_ranked(tmp_path / "r", clean(50), order="random", quality=quality))])
+    monkeypatch.setattr(shards.Shard, "_check_digest", lambda self: pytest.fail("a shard was read"))
+    assert sorted(shard.groups_with_nulls(["quality", "ai_probability"]) for shard in ranking.shards) == [[], [], [0]]
+    assert all(shard.groups_with_nulls(["ai_probability"]) == [] for shard in ranking.shards)
 
 
 def test_a_ranking_without_pairs_is_refused(tmp_path: Path) -> None:

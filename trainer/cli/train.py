@@ -53,7 +53,7 @@ def train(config: str, overrides: tuple[str, ...], init_from: str | None, restar
         if result.best_bleu is None
         else f", best validation BLEU {result.best_bleu:.2f} after {result.best_update:,}"
     )
-    skipped = f", {result.skipped:,} pairs too long or empty left out" if result.skipped else ""
+    skipped = f", {result.skipped:,} draws too long or empty left out" if result.skipped else ""
     click.echo(
         f"trained {result.updates - result.resumed_at:,} updates to {result.updates:,} "
         f"({result.target_tokens:,} target tokens{skipped}) in {result.seconds:.0f} s{best} -> {result.checkpoint}",
