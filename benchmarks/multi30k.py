@@ -160,7 +160,7 @@ def figures(seeds: Sequence[Seed], language: str) -> list[Figure]:
     """The mean over seeds of each figure; the note has each seed's value and their standard deviation."""
 
     def over(name: str, values: list[float], unit: str = "BLEU", target: Target | None = None) -> Figure:
-        each = ", ".join(f"{value:.2f}" for value in values)
+        each = ", ".join(f"{value:,.2f}".removesuffix(".00") for value in values)
         spread = f"; standard deviation {stdev(values):.2f}" if len(values) > 1 else ""
         return Figure(name=name, unit=unit, value=mean(values), target=target, note=f"{each}{spread}")
 
