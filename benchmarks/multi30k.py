@@ -159,16 +159,16 @@ def curve(events: list[dict[str, Any]]) -> list[tuple[int, float, float]]:
 def figures(seeds: Sequence[Seed], language: str) -> list[Figure]:
     """The mean over seeds of each figure; the note has each seed's value and their standard deviation."""
 
-    def over(name: str, values: list[float], unit: str = "BLEU", target: Target | None = None) -> Figure:
+    def over(name: str, values: list[float], unit: str = "BLEU", target: Target | None = None, by: str = "") -> Figure:
         each = ", ".join(f"{value:,.2f}".removesuffix(".00") for value in values)
         spread = f"; standard deviation {stdev(values):.2f}" if len(values) > 1 else ""
-        return Figure(name=name, unit=unit, value=mean(values), target=target, note=f"{each}{spread}")
+        return Figure(name=name, unit=unit, value=mean(values), target=target, note=f"{each}{spread}{by}")
 
     where = f"en-{language}, test2016"
-    signature = seeds[0].test["BLEU"]["signature"]
+    signature = f"; {seeds[0].test['BLEU']['signature']}"
     goal = Target(bound=38, kind="at_least") if language == "de" else None
     return [
-        over(f"{where}: sacreBLEU ({signature})", [one.test["BLEU"]["score"] for one in seeds], target=goal),
+        over(f"{where}: sacreBLEU", [one.test["BLEU"]["score"] for one in seeds], target=goal, by=signature),
         over(f"{where}: chrF2", [one.test["chrF2"]["score"] for one in seeds], "chrF2"),
         over(f"{where}: tokenised, lower-cased BLEU", [one.lowercased for one in seeds]),
         over(f"en-{language}, val: sacreBLEU", [one.validation for one in seeds]),

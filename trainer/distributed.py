@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
+import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, TypeVar, cast
@@ -98,7 +100,13 @@ def group(device: str) -> Iterator[Group]:
     dist.init_process_group("nccl" if kind == "cuda" else "gloo")
     try:
         yield Group(rank, ranks, place)
+    except BaseException as error:
+        traceback.clear_frames(error.__traceback__)
+        raise
     finally:
+        # A DDP model that outlives the group frees it while it holds the interpreter's lock, for which the group's own
+        # threads may wait: neither ends. So everything that the group was used for goes first.
+        gc.collect()
         dist.destroy_process_group()
 
 

@@ -377,13 +377,17 @@ def train(config: TrainConfig, *, restart: bool = False) -> TrainResult:
     with group(config.device) as where, contextlib.ExitStack() as alone:
         if where.leads:
             alone.enter_context(claimed(Path(config.output)))
-        prepared = prepare(config, where, restart=restart)
-        update = prepared.checkpoint.state["update"] if prepared.checkpoint is not None else 0
-        logs = Logs(Path(config.output), update=update, tensorboard=config.tensorboard, active=where.leads)
-        try:
-            trainer = Trainer(config, where, prepared, logs)
-            for line in prepared.lines:
-                logs.say(line)
-            return trainer.run()
-        finally:
-            logs.close()
+        return _run(config, where, restart)  # what it holds must be gone before the group ends
+
+
+def _run(config: TrainConfig, where: Group, restart: bool) -> TrainResult:
+    prepared = prepare(config, where, restart=restart)
+    update = prepared.checkpoint.state["update"] if prepared.checkpoint is not None else 0
+    logs = Logs(Path(config.output), update=update, tensorboard=config.tensorboard, active=where.leads)
+    try:
+        trainer = Trainer(config, where, prepared, logs)
+        for line in prepared.lines:
+            logs.say(line)
+        return trainer.run()
+    finally:
+        logs.close()
