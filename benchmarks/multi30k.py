@@ -24,11 +24,11 @@ import pyarrow.parquet as pq
 import sacrebleu
 from bench.measure import BenchmarkError, run
 from bench.results import RESULTS, ROOT, Figure, Target, append, record
+from bench.training import ONE_THREAD
 from sacremoses import MosesPunctNormalizer, MosesTokenizer
 
 BIN = Path(sys.executable).parent
 SPLITS = {"val": "val", "test2016": "test_2016_flickr"}
-ONE_THREAD = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
 DAY = 86_400.0
 # The export, driven as its users drive it: pieces of the vocabulary beside it in, pieces out.
 CTRANSLATE2 = """
